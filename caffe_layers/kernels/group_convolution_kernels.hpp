@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "caffe_layers/kernels/group_convolution_chain.hpp"
+
+namespace caffe_layers {
+
+/// Parameters of a chain, one entry per stage; bias[s] is null where stage s has none.
+template <typename T>
+struct ChainParameters {
+  std::vector<const T*> weight, bias;
+};
+
+/// Where backward puts its results; a null pointer means not asked for. Bottom gradients are overwritten, parameter gradients added to.
+template <typename T>
+struct ChainGradients {
+  T* bottom = nullptr;
+  std::vector<T*> weight, bias;
+};
+
+/// One implementation of equation 4 on the CPU.
+template <typename T>
+struct GroupConvolutionKernel {
+  const char* name;
+  /// Can this CPU run it (instruction set), and does it handle this chain?
+  bool (*runs_here)();
+  bool (*supports)(const GroupConvolutionChain& chain);
+  /// Scratch memory that forward and backward need, in bytes, for the current number of threads.
+  size_t (*workspace_bytes)(const GroupConvolutionChain& chain, bool backward);
+  void (*forward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
+                  void* workspace);
+  void (*backward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
+                   const T* top_diff, const ChainGradients<T>& gradients, void* workspace);
+};
+
+/// All implementations compiled in, fastest first, "reference" last. Dispatch, tests and benchmarks all read this table.
+template <typename T>
+const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels();
+
+/// The first entry that runs here and supports the chain.
+template <typename T>
+const GroupConvolutionKernel<T>& pick_group_convolution_kernel(const GroupConvolutionChain& chain);
+
+}  // namespace caffe_layers
