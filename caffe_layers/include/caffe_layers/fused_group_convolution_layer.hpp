@@ -1,0 +1,65 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "caffe/blob.hpp"
+#include "caffe/layer.hpp"
+#include "caffe/proto/caffe.pb.h"
+#include "caffe_layers/kernels/group_convolution_kernels.hpp"
+
+namespace caffe {
+
+/**
+ * @brief One or several group convolutions in a row, with the permutations before, between and after them, in one
+ * layer: y = P_L W_L ... P_1 W_1 x (equation 4). What lies between is not written to memory.
+ *
+ * bottom: N x C x H x W. top: N x num_output of the last stage x its output height x width, where per stage
+ * output = (input + 2 * pad - dilation * (kernel_size - 1) - 1) / stride + 1.
+ *
+ * FusedGroupConvolutionParameter has per stage what stock Convolution has (num_output, group, kernel_size, stride, pad,
+ * dilation, bias_term, fillers), the permutation its input is read through, and a permutation of the last output.
+ *
+ * Parameter blobs, in this order for each stage: weights, num_output x input channels / group x kernel_size x
+ * kernel_size, then a bias of num_output values unless bias_term is false: what a stock Convolution per stage would
+ * hold. Fillers see the fan-in of one group.
+ *
+ * LayerSetUp and Reshape end with one message that names layer, stage, field, its value and what would be right when
+ * the parameters don't fit each other or the input.
+ */
+template <typename Dtype>
+class FusedGroupConvolutionLayer : public Layer<Dtype> {
+ public:
+  explicit FusedGroupConvolutionLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
+  void LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+
+  const char* type() const override { return "FusedGroupConvolution"; }
+  int ExactNumBottomBlobs() const override { return 1; }
+  int ExactNumTopBlobs() const override { return 1; }
+
+ protected:
+  void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                    const vector<Blob<Dtype>*>& bottom) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                    const vector<Blob<Dtype>*>& bottom) override;
+
+  /// How messages of this layer begin.
+  string Title() const;
+  /// The chain for this input; ends with a message when the parameters or the input are wrong.
+  caffe_layers::GroupConvolutionChain BuildChain(const Blob<Dtype>& bottom) const;
+  /// Position in blobs_ of a stage's weights; its bias, if any, is the next one.
+  int WeightBlob(int stage) const;
+
+  caffe_layers::GroupConvolutionChain chain_;
+  /// The CPU implementation in use; an entry of the table of kernels.
+  const caffe_layers::GroupConvolutionKernel<Dtype>* kernel_ = nullptr;
+
+ private:
+  void CreateParameters();
+  caffe_layers::ChainParameters<Dtype> Parameters() const;
+};
+
+}  // namespace caffe

@@ -1,0 +1,150 @@
+#include "caffe_layers/kernels/group_convolution_reference.hpp"
+
+#include <algorithm>
+
+namespace caffe_layers {
+
+namespace {
+
+using Stage = GroupConvolutionStage;
+
+size_t input_size(const Stage& s) { return static_cast<size_t>(s.in_channels) * s.in_height * s.in_width; }
+size_t output_size(const Stage& s) { return static_cast<size_t>(s.out_channels) * s.out_height * s.out_width; }
+
+/// Calls visit(output index, weight index, input index) for every product of the stage's sums (P W x of equation 4)
+///   out[o][y][x] = sum over i, ky, kx of w[o][i][ky][kx] * in[input_channel[g * I + i]][in_y][in_x],
+///   in_y = y * stride - pad + ky * dilation, in_x likewise,
+/// where g is the group of o and I the number of input channels per group. Padding is zero: no product.
+template <typename Visit>
+void for_each_product(const Stage& s, Visit visit) {
+  const int group_in = s.in_channels / s.group, group_out = s.out_channels / s.group;
+  for (int o = 0; o < s.out_channels; ++o) {
+    for (int i = 0; i < group_in; ++i) {
+      const size_t channel = s.input_channel[o / group_out * group_in + i];
+      for (int ky = 0; ky < s.kernel; ++ky) {
+        for (int kx = 0; kx < s.kernel; ++kx) {
+          const size_t weight_index = ((static_cast<size_t>(o) * group_in + i) * s.kernel + ky) * s.kernel + kx;
+          for (int y = 0; y < s.out_height; ++y) {
+            const int in_y = y * s.stride - s.pad + ky * s.dilation;
+            if (in_y < 0 || in_y >= s.in_height) continue;
+            for (int x = 0; x < s.out_width; ++x) {
+              const int in_x = x * s.stride - s.pad + kx * s.dilation;
+              if (in_x < 0 || in_x >= s.in_width) continue;
+              const size_t output_index = (static_cast<size_t>(o) * s.out_height + y) * s.out_width + x;
+              visit(output_index, weight_index, (channel * s.in_height + in_y) * s.in_width + in_x);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+void stage_forward(const Stage& s, const T* in, const T* weight, const T* bias, T* out) {
+  const size_t plane = output_size(s) / s.out_channels;
+  for (int o = 0; o < s.out_channels; ++o) std::fill_n(out + o * plane, plane, bias ? bias[o] : T(0));
+  for_each_product(s, [=](size_t o, size_t w, size_t i) { out[o] += weight[w] * in[i]; });
+}
+
+template <typename T>
+void stage_backward_data(const Stage& s, const T* weight, const T* out_diff, T* in_diff) {
+  std::fill_n(in_diff, input_size(s), T(0));
+  for_each_product(s, [=](size_t o, size_t w, size_t i) { in_diff[i] += weight[w] * out_diff[o]; });
+}
+
+template <typename T>
+void stage_backward_weight(const Stage& s, const T* in, const T* out_diff, T* weight_diff) {
+  for_each_product(s, [=](size_t o, size_t w, size_t i) { weight_diff[w] += out_diff[o] * in[i]; });
+}
+
+template <typename T>
+void stage_backward_bias(const Stage& s, const T* out_diff, T* bias_diff) {
+  const size_t plane = output_size(s) / s.out_channels;
+  for (size_t i = 0; i < output_size(s); ++i) bias_diff[i / plane] += out_diff[i];
+}
+
+bool always() { return true; }
+bool any_chain(const GroupConvolutionChain&) { return true; }
+
+/// Outputs of all stages for one image, and as much again for their gradients.
+template <typename T>
+size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
+  size_t values = 0;
+  for (const Stage& s : chain.stages) values += output_size(s);
+  return (backward ? 2 : 1) * values * sizeof(T);
+}
+
+/// Where in the workspace the output of each stage of one image lies.
+template <typename T>
+std::vector<T*> stage_outputs(const GroupConvolutionChain& chain, T* workspace) {
+  std::vector<T*> outputs;
+  for (const Stage& s : chain.stages) {
+    outputs.push_back(workspace);
+    workspace += output_size(s);
+  }
+  return outputs;
+}
+
+/// One image through all stages, up to but without the output permutation.
+template <typename T>
+void image_forward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
+                   const std::vector<T*>& outputs) {
+  const T* in = bottom;
+  for (size_t s = 0; s < chain.stages.size(); ++s) {
+    stage_forward(chain.stages[s], in, parameters.weight[s], parameters.bias[s], outputs[s]);
+    in = outputs[s];
+  }
+}
+
+template <typename T>
+void forward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
+             void* workspace) {
+  const size_t bottom_size = input_size(chain.stages.front()), top_size = output_size(chain.stages.back());
+  const size_t plane = top_size / chain.output_channel.size();
+  const std::vector<T*> outputs = stage_outputs(chain, static_cast<T*>(workspace));
+  for (int n = 0; n < chain.batch; ++n) {
+    image_forward(chain, bottom + n * bottom_size, parameters, outputs);
+    for (size_t c = 0; c < chain.output_channel.size(); ++c) {
+      std::copy_n(outputs.back() + chain.output_channel[c] * plane, plane, top + n * top_size + c * plane);
+    }
+  }
+}
+
+template <typename T>
+void backward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
+              const T* top_diff, const ChainGradients<T>& gradients, void* workspace) {
+  const size_t bottom_size = input_size(chain.stages.front()), top_size = output_size(chain.stages.back());
+  const size_t plane = top_size / chain.output_channel.size();
+  const size_t half = workspace_bytes<T>(chain, false) / sizeof(T);
+  const std::vector<T*> outputs = stage_outputs(chain, static_cast<T*>(workspace));
+  const std::vector<T*> diffs = stage_outputs(chain, static_cast<T*>(workspace) + half);
+  for (int n = 0; n < chain.batch; ++n) {
+    const T* image = bottom + n * bottom_size;
+    image_forward(chain, image, parameters, outputs);
+    for (size_t c = 0; c < chain.output_channel.size(); ++c) {
+      std::copy_n(top_diff + n * top_size + c * plane, plane, diffs.back() + chain.output_channel[c] * plane);
+    }
+    for (size_t s = chain.stages.size(); s-- > 0;) {
+      const Stage& stage = chain.stages[s];
+      if (gradients.weight[s]) {
+        stage_backward_weight(stage, s > 0 ? outputs[s - 1] : image, diffs[s], gradients.weight[s]);
+      }
+      if (gradients.bias[s]) stage_backward_bias(stage, diffs[s], gradients.bias[s]);
+      T* in_diff = s > 0 ? diffs[s - 1] : gradients.bottom ? gradients.bottom + n * bottom_size : nullptr;
+      if (in_diff) stage_backward_data(stage, parameters.weight[s], diffs[s], in_diff);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+GroupConvolutionKernel<T> group_convolution_reference() {
+  return {"reference", always, any_chain, workspace_bytes<T>, forward<T>, backward<T>};
+}
+
+template GroupConvolutionKernel<float> group_convolution_reference<float>();
+template GroupConvolutionKernel<double> group_convolution_reference<double>();
+
+}  // namespace caffe_layers

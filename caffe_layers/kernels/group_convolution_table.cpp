@@ -1,0 +1,24 @@
+#include "caffe_layers/kernels/group_convolution_reference.hpp"
+
+namespace caffe_layers {
+
+template <typename T>
+const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels() {
+  static const std::vector<GroupConvolutionKernel<T>> table = {group_convolution_reference<T>()};
+  return table;
+}
+
+template <typename T>
+const GroupConvolutionKernel<T>& pick_group_convolution_kernel(const GroupConvolutionChain& chain) {
+  for (const GroupConvolutionKernel<T>& kernel : group_convolution_kernels<T>()) {
+    if (kernel.runs_here() && kernel.supports(chain)) return kernel;
+  }
+  return group_convolution_kernels<T>().back();  // the reference takes every chain
+}
+
+template const std::vector<GroupConvolutionKernel<float>>& group_convolution_kernels<float>();
+template const std::vector<GroupConvolutionKernel<double>>& group_convolution_kernels<double>();
+template const GroupConvolutionKernel<float>& pick_group_convolution_kernel<float>(const GroupConvolutionChain&);
+template const GroupConvolutionKernel<double>& pick_group_convolution_kernel<double>(const GroupConvolutionChain&);
+
+}  // namespace caffe_layers

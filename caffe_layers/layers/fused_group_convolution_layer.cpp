@@ -1,0 +1,140 @@
+#include "caffe_layers/fused_group_convolution_layer.hpp"
+
+#include <stdexcept>
+
+#include "caffe/filler.hpp"
+#include "caffe_layers/kernels/workspace.hpp"
+#include "caffe_layers/layer_params.hpp"
+
+namespace caffe {
+
+using caffe_layers::GroupConvolutionChain;
+using caffe_layers::GroupConvolutionStage;
+
+template <typename Dtype>
+string FusedGroupConvolutionLayer<Dtype>::Title() const {
+  return "Layer '" + this->layer_param_.name() + "' (FusedGroupConvolution): ";
+}
+
+template <typename Dtype>
+GroupConvolutionChain FusedGroupConvolutionLayer<Dtype>::BuildChain(const Blob<Dtype>& bottom) const {
+  const string layer = Title();
+  CHECK_EQ(bottom.num_axes(), 4) << layer << "bottom has shape " << bottom.shape_string() << ": must be N x C x H x W";
+  CHECK_GT(bottom.count(), 0) << layer << "bottom has shape " << bottom.shape_string() << ": must not be empty";
+  try {
+    return chain_from_param(this->layer_param_.fused_group_convolution_param(), bottom.shape(0), bottom.shape(1),
+                            bottom.shape(2), bottom.shape(3));
+  } catch (const std::invalid_argument& error) {
+    LOG(FATAL) << layer << error.what();
+  }
+}
+
+template <typename Dtype>
+int FusedGroupConvolutionLayer<Dtype>::WeightBlob(int stage) const {
+  int blob = stage;
+  for (int s = 0; s < stage; ++s) blob += chain_.stages[s].bias;
+  return blob;
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+                                                   const vector<Blob<Dtype>*>& top) {
+  chain_ = BuildChain(*bottom[0]);
+  CreateParameters();
+  this->param_propagate_down_.resize(this->blobs_.size(), true);
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::CreateParameters() {
+  const FusedGroupConvolutionParameter& param = this->layer_param_.fused_group_convolution_param();
+  vector<vector<int>> shapes;
+  vector<const FillerParameter*> fillers;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const GroupConvolutionStage& stage = chain_.stages[s];
+    shapes.push_back({stage.out_channels, stage.in_channels / stage.group, stage.kernel, stage.kernel});
+    fillers.push_back(&param.stage(s).weight_filler());
+    if (!stage.bias) continue;
+    shapes.push_back({stage.out_channels});
+    fillers.push_back(&param.stage(s).bias_filler());
+  }
+  const bool given = !this->blobs_.empty();  // by `blobs` in the prototxt, as in stock layers
+  const string layer = Title();
+  if (given) {
+    CHECK_EQ(this->blobs_.size(), shapes.size()) << layer << "wrong number of parameter blobs";
+  }
+  this->blobs_.resize(shapes.size());
+  for (size_t b = 0; b < shapes.size(); ++b) {
+    if (given) {
+      CHECK(this->blobs_[b]->shape() == shapes[b])
+          << layer << "parameter blob " << b << " has shape " << this->blobs_[b]->shape_string() << ": must be "
+          << Blob<Dtype>(shapes[b]).shape_string();
+    } else {
+      this->blobs_[b].reset(new Blob<Dtype>(shapes[b]));
+      shared_ptr<Filler<Dtype>>(GetFiller<Dtype>(*fillers[b]))->Fill(this->blobs_[b].get());
+    }
+  }
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const string layer = Title();
+  CHECK_NE(bottom[0], top[0]) << layer << "top and bottom are the same blob: cannot work in place, name the top "
+                              << "differently";
+  CHECK_EQ(bottom[0]->shape(1), chain_.stages[0].in_channels)
+      << layer << "bottom has " << bottom[0]->shape(1) << " channels: must keep the number it was set up with";
+  chain_ = BuildChain(*bottom[0]);
+  const GroupConvolutionStage& last = chain_.stages.back();
+  top[0]->Reshape({chain_.batch, last.out_channels, last.out_height, last.out_width});
+
+  const bool reference =
+      this->layer_param_.fused_group_convolution_param().engine() == FusedGroupConvolutionParameter::REFERENCE;
+  const auto* picked = reference ? &caffe_layers::group_convolution_kernels<Dtype>().back()
+                                 : &caffe_layers::pick_group_convolution_kernel<Dtype>(chain_);
+  if (picked != kernel_) LOG(INFO) << layer << "CPU kernel " << picked->name;
+  kernel_ = picked;
+}
+
+template <typename Dtype>
+caffe_layers::ChainParameters<Dtype> FusedGroupConvolutionLayer<Dtype>::Parameters() const {
+  caffe_layers::ChainParameters<Dtype> parameters;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const int b = WeightBlob(s);
+    parameters.weight.push_back(this->blobs_[b]->cpu_data());
+    parameters.bias.push_back(chain_.stages[s].bias ? this->blobs_[b + 1]->cpu_data() : nullptr);
+  }
+  return parameters;
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
+                                                    const vector<Blob<Dtype>*>& top) {
+  void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, false));
+  kernel_->forward(chain_, bottom[0]->cpu_data(), Parameters(), top[0]->mutable_cpu_data(), workspace);
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
+                                                     const vector<bool>& propagate_down,
+                                                     const vector<Blob<Dtype>*>& bottom) {
+  const auto diff = [this](int blob) {
+    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_cpu_diff() : nullptr;
+  };
+  caffe_layers::ChainGradients<Dtype> gradients;
+  gradients.bottom = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : nullptr;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const int b = WeightBlob(s);
+    gradients.weight.push_back(diff(b));
+    gradients.bias.push_back(chain_.stages[s].bias ? diff(b + 1) : nullptr);
+  }
+  void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
+  kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), top[0]->cpu_diff(), gradients, workspace);
+}
+
+#ifdef CPU_ONLY
+STUB_GPU(FusedGroupConvolutionLayer);
+#endif
+
+INSTANTIATE_CLASS(FusedGroupConvolutionLayer);
+REGISTER_LAYER_CLASS(FusedGroupConvolution);
+
+}  // namespace caffe
