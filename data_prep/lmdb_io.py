@@ -1,0 +1,68 @@
+"""Writing and reading the LMDB environments that Caffe's data layers read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from data_prep.errors import DataError
+
+FIRST_MAP_SIZE = 1 << 24
+MAX_KEY = 511  # LMDB's limit, in bytes
+
+
+def record_key(position: int, name: str) -> bytes:
+    """`position` in the stored order, then where the image came from, as convert_imageset writes its keys."""
+    prefix = f"{position:08d}_".encode()
+    return prefix + name.encode()[-(MAX_KEY - len(prefix)) :]
+
+
+class LmdbWriter:
+    """Appends records in ascending key order, a transaction for each batch. The map grows as it fills."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self._env = lmdb.open(str(path), map_size=FIRST_MAP_SIZE, sync=False)
+        except lmdb.Error as error:
+            raise DataError(f"cannot write {path}: {error}") from None
+
+    def put(self, records: list[tuple[bytes, bytes]]) -> None:
+        """Raises DataError when the disk is full or refuses."""
+        while True:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    transaction.cursor().putmulti(records, dupdata=False, append=True)
+                return
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+            except lmdb.Error as error:
+                raise DataError(f"cannot write {self._path}: {error}") from None
+
+    def finish(self) -> None:
+        """Returns when everything is on the disk."""
+        try:
+            self._env.sync(True)
+        except lmdb.Error as error:
+            raise DataError(f"cannot write {self._path}: {error}") from None
+
+    def __enter__(self) -> "LmdbWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._env.close()
+
+
+@contextmanager
+def open_records(path: Path) -> Iterator[lmdb.Transaction]:
+    """A read transaction on an existing, non-empty LMDB; DataError naming `path` where it is none or is damaged."""
+    if not (path / "data.mdb").is_file():
+        raise DataError(f"{path}: no LMDB here (a folder with data.mdb is needed)")
+    try:
+        with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
+            if not env.stat()["entries"]:
+                raise DataError(f"{path}: the LMDB is empty")
+            yield transaction
+    except lmdb.Error as error:
+        raise DataError(f"{path}: cannot be read as an LMDB ({error})") from None
