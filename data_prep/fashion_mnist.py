@@ -64,7 +64,7 @@ def load(files: dict[str, Path]) -> Iterator[Dataset]:
         if images.shape != (len(labels), SIDE, SIDE):
             name = files[f"{split}-images-idx3-ubyte.gz"]
             raise DataError(f"{name}: shape {images.shape}, not ({len(labels)}, {SIDE}, {SIDE})")
-        splits[split] = _split(images, labels, split)
+        splits[split] = _split(np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD))), labels, split)
     yield Dataset(CLASSES, splits["train"], splits["t10k"])
 
 
@@ -93,7 +93,7 @@ def _find(folder: Path, name: str) -> Path:
 
 def _split(images: np.ndarray, labels: np.ndarray, split: str) -> Split:
     def read(index: int) -> Image:
-        return Image(np.broadcast_to(np.pad(images[index], PAD), (3, SIDE + 2 * PAD, SIDE + 2 * PAD)))
+        return Image(np.repeat(images[index][None], 3, axis=0))
 
     return Split(labels, [f"{split}/{index}" for index in range(len(labels))], read)
 

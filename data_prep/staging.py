@@ -1,5 +1,6 @@
 """A folder appears whole or not at all."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.errors import DataError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -31,8 +34,10 @@ def staging(out: Path) -> Iterator[Path]:
             _sync_tree(stage)
             os.rename(stage, out)
             _sync(out.parent)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(stage, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise DataError(f"cannot write {out}: {error.strerror}") from None
             raise
     finally:
         os.close(lock)
