@@ -1,0 +1,69 @@
+"""Shapes of what enters a net: its inputs and data layers."""
+
+from prototxt_gen.command_line import Invalid
+from prototxt_gen.layer_shapes import Shape
+
+
+def net_inputs(net) -> dict[str, Shape]:
+    """Inputs of the old kind: `input` with input_shape or input_dim at the top of the net."""
+    if net.input_shape:
+        return {name: tuple(shape.dim) for name, shape in zip(net.input, net.input_shape)}
+    dims = list(net.input_dim)
+    return {name: tuple(dims[4 * i : 4 * i + 4]) for i, name in enumerate(net.input)}
+
+
+def data_shapes(layer, image: Shape | None) -> list[Shape] | None:
+    """Shapes of a data layer's tops, None if it is none. image: C x H x W, for layers that do not tell it."""
+    if layer.type not in _DATA:
+        return None
+    return _DATA[layer.type](layer, image)
+
+
+def _input(layer, image):
+    shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
+    return shapes * len(layer.top) if len(shapes) == 1 else shapes
+
+
+def _dummy(layer, image):
+    param = layer.dummy_data_param
+    shapes = [tuple(shape.dim) for shape in param.shape] or list(zip(param.num, param.channels, param.height, param.width))
+    return shapes * len(layer.top) if len(shapes) == 1 else shapes
+
+
+def _memory(layer, image):
+    param = layer.memory_data_param
+    return [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
+
+
+def _records(batch: int, channels: int, crop: int, layer, image):
+    """Data and label. The records' size is not in the prototxt, but crop and means tell it in most nets."""
+    if image is None and crop and channels:
+        image = (channels, crop, crop)
+    if image is None:
+        raise Invalid(f"the shape of layer '{layer.name}' ({layer.type}) is not in the prototxt: give --input C,H,W")
+    return [(batch, *image), *[(batch,)] * (len(layer.top) - 1)]
+
+
+def _data(layer, image):
+    transform = layer.transform_param
+    if layer.type == "ImageData":
+        param = layer.image_data_param
+        channels, crop = 3 if param.is_color else 1, transform.crop_size or param.new_height
+    else:
+        # a mean per channel, or an image of means, which is of colours as a rule
+        param, crop = layer.data_param, transform.crop_size
+        channels = max(len(transform.mean_value), 3 if transform.mean_file else 0)
+    return _records(param.batch_size, channels, crop, layer, image)
+
+
+def _augmented(layer, image):
+    param = layer.augmented_data_param
+    return _records(param.batch_size, len(param.mean), param.crop_size, layer, image)
+
+
+def _hidden(layer, image):
+    return _records(1, 0, 0, layer, image)
+
+
+_DATA = {"Input": _input, "DummyData": _dummy, "MemoryData": _memory, "Data": _data, "ImageData": _data,
+         "AugmentedData": _augmented, "HDF5Data": _hidden, "WindowData": _hidden}

@@ -1,0 +1,103 @@
+"""Writes layers into a NetParameter: convolution + batch norm + ReLU, residual units, inputs, classifier.
+
+All in our fused layers; engines.py rewrites a net into plain Caffe layers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prototxt_gen.architecture import Block, Plan, Unit
+from prototxt_gen.group_convolution import GroupConvolution
+from prototxt_gen.permutations import as_interleave, block_permutations
+from prototxt_gen.proto import pb
+
+BATCH_NORM_EPS = 2e-5
+
+
+class NetWriter:
+    """Appends layers to `net`. The methods return the name of the blob they write, which is the layer's name."""
+
+    def __init__(self, name: str):
+        self.net = pb.NetParameter(name=name)
+
+    def layer(self, kind: str, name: str, bottoms: Sequence[str], tops: Sequence[str] = ()) -> "pb.LayerParameter":
+        return self.net.layer.add(name=name, type=kind, bottom=bottoms, top=tops or [name])
+
+    def block(self, block: Block, bottom: str) -> str:
+        """Group convolutions in a row with the permutations between them. A single dense one is a plain Convolution."""
+        only = block.convolutions[0]
+        if len(block.convolutions) == 1 and only.group == 1:
+            layer = self.layer("Convolution", block.name, [bottom])
+            param = layer.convolution_param
+            param.num_output, param.bias_term = only.outputs, False
+            param.kernel_size.append(only.kernel)
+            if only.kernel > 1:
+                param.pad.append(only.kernel // 2)
+            if only.stride > 1:
+                param.stride.append(only.stride)
+            param.weight_filler.type = "msra"
+            return block.name
+        param = self.layer("FusedGroupConvolution", block.name, [bottom]).fused_group_convolution_param
+        perms = block_permutations(block.convolutions)
+        for convolution, perm in zip(block.convolutions, perms):
+            stage = param.stage.add()
+            _write_stage(stage, convolution)
+            write_permutation(stage, "permutation", perm)
+        write_permutation(param, "output_permutation", perms[-1])
+        return block.name
+
+    def batch_norm(self, bottom: str, average: float, residual: str | None = None, relu: bool = True) -> str:
+        """Batch norm with scale and shift, then the residual's addition, then ReLU."""
+        name = f"{bottom}_bn"
+        param = self.layer("FusedBatchNorm", name, [bottom] + [residual] * (residual is not None)).fused_batch_norm_param
+        param.moving_average_fraction, param.eps = average, BATCH_NORM_EPS
+        if relu:
+            param.relu = True
+        return name
+
+    def unit(self, unit: Unit, bottom: str, average: float) -> str:
+        """Blocks, each with batch norm and ReLU; with a skip, the last ReLU comes after the addition."""
+        residual = bottom if unit.skip else None
+        if unit.shortcut:
+            residual = self.batch_norm(self.block(unit.shortcut, bottom), average, relu=False)
+        top = bottom
+        for block in unit.blocks:
+            last = block is unit.blocks[-1]
+            top = self.batch_norm(self.block(block, top), average, residual if last else None)
+        return top
+
+    def network(self, plan: Plan, classes: int, bottom: str = "data") -> str:
+        """All between the image and the classes' scores."""
+        average = 0.9 if plan.skips else 0.99
+        top = self.batch_norm(self.block(Block("conv1", (plan.first,)), bottom), average)
+        for unit in plan.units:
+            top = self.unit(unit, top, average)
+        pool = self.layer("Pooling", "pool", [top]).pooling_param
+        pool.pool, pool.global_pooling = pb.PoolingParameter.AVE, True
+        param = self.layer("InnerProduct", "fc", ["pool"]).inner_product_param
+        param.num_output = classes
+        limit = plan.blocks[-1].convolutions[-1].outputs ** -0.5
+        param.weight_filler.type, param.weight_filler.min, param.weight_filler.max = "uniform", -limit, limit
+        return "fc"
+
+
+def _write_stage(stage, convolution: GroupConvolution):
+    stage.num_output = convolution.outputs
+    if convolution.group > 1:
+        stage.group = convolution.group
+    if convolution.kernel > 1:
+        stage.kernel_size, stage.pad = convolution.kernel, convolution.kernel // 2
+    if convolution.stride > 1:
+        stage.stride = convolution.stride
+    stage.bias_term = False
+    stage.weight_filler.type = "msra"  # gaussian of variance 2 / fan_in; Caffe sees the fan-in of one group
+
+
+def write_permutation(message, field: str, perm: np.ndarray):
+    """Sets a ChannelPermutationParameter field: nothing for the identity, an interleave where it is one, else the list."""
+    branches = as_interleave(perm)
+    if branches is None:
+        getattr(message, field).index.extend(perm.tolist())
+    elif branches > 1:
+        getattr(message, field).interleave = branches

@@ -1,0 +1,186 @@
+"""Rewrites plain Caffe layers as our fused ones, in any net; blobs and their param specs go along.
+
+Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
+FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm. A lone dense Convolution stays. The fused
+layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
+"""
+
+from prototxt_gen.command_line import Invalid
+from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.proto import pb
+
+
+def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
+    """The same net in fused layers. Raises Invalid, naming the layer, where only some of the parts have blobs."""
+    graph = Graph(net)
+    written, gone = {}, set()  # place in the net -> (how to fuse, its parts); all parts
+    for i in range(len(graph.layers)):
+        if i in gone:
+            continue
+        if chain := _convolution_chain(graph, i):
+            written[chain[0]] = (_fuse_convolutions, chain)
+        elif chain := _batch_norm_chain(graph, i):
+            graph.end_in_place(chain)
+            written[chain[-1]] = (_fuse_batch_norm, chain)
+        gone.update(chain)
+    result = pb.NetParameter()
+    result.CopyFrom(net)
+    del result.layer[:]
+    for i, layer in enumerate(graph.layers):
+        if i in written:
+            fuse, chain = written[i]
+            result.layer.append(fuse([graph.layers[j] for j in chain]))
+        elif i not in gone:
+            result.layer.append(layer)
+    return result
+
+
+def _convolution_chain(graph: Graph, i: int) -> list[int]:
+    """Places of the layers from i on that make up one FusedGroupConvolution, which is written in the place of the first."""
+    chain, layers = [], graph.layers
+    while i is not None:
+        last = layers[chain[-1]].type if chain else ""
+        permutation = layers[i].type == "ChannelPermutation" and last != "ChannelPermutation"
+        if not (permutation or _is_square(layers[i])) or not graph.untouched(layers[i].top[0], [*chain, i], reading=True):
+            break
+        chain.append(i)
+        i = graph.next(i)
+    convolutions = [layers[j].convolution_param for j in chain if layers[j].type == "Convolution"]
+    dense = len(chain) == len(convolutions) == 1 and convolutions[0].group == 1
+    return chain if convolutions and not dense else []
+
+
+def _is_square(layer) -> bool:
+    """True for a Convolution that can be a stage: one bottom, one top, square odd kernel, the same in both directions."""
+    param = layer.convolution_param
+    if layer.type != "Convolution" or len(layer.bottom) != 1 or len(layer.top) != 1 or param.axis != 1:
+        return False
+    return all(_square(param, field) is not None for field in ("kernel_size", "stride", "pad", "dilation")) and (
+        _square(param, "kernel_size") % 2 == 1)
+
+
+def _square(param, field: str) -> int | None:
+    """The one value of a field that Caffe allows per direction; None where the directions differ."""
+    short = field.removesuffix("_size")
+    values = set(getattr(param, field))
+    if field != "dilation" and (param.HasField(f"{short}_h") or param.HasField(f"{short}_w")):
+        values |= {getattr(param, f"{short}_h"), getattr(param, f"{short}_w")}
+    if not values and field != "kernel_size":
+        return 0 if field == "pad" else 1
+    return values.pop() if len(values) == 1 else None
+
+
+def _batch_norm_chain(graph: Graph, i: int) -> list[int]:
+    """Places of BatchNorm, Scale [, Eltwise] [, ReLU] from i on: one FusedBatchNorm, written in the place of the last."""
+    layers = graph.layers
+    scale = graph.next(i) if layers[i].type == "BatchNorm" else None
+    if scale is None or layers[scale].type != "Scale" or not _is_plain_scale(layers[scale]):
+        return []
+    chain, after = [i, scale], graph.next(scale)
+    if after is not None and layers[after].type == "Eltwise":
+        longer = [*chain, after]
+        residual = _residual(layers[after], layers[scale].top[0])
+        if residual and graph.untouched(layers[i].bottom[0], longer):
+            chain, after = longer, graph.next(after)
+        else:
+            after = None
+    if after is not None and layers[after].type == "ReLU" and layers[after].relu_param.negative_slope == 0:
+        longer = [*chain, after]
+        residuals = [b for j in chain if layers[j].type == "Eltwise" for b in layers[j].bottom if b != layers[scale].top[0]]
+        if all(graph.untouched(bottom, longer) for bottom in [layers[i].bottom[0], *residuals]):
+            chain = longer
+    fits = graph.untouched(layers[i].bottom[0], chain) and graph.can_end_in_place(chain)
+    return chain if fits else []
+
+
+def _is_plain_scale(layer) -> bool:
+    param = layer.scale_param
+    return len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1 and param.bias_term
+
+
+def _residual(eltwise, scaled: str) -> str | None:
+    """The other blob of the sum; None if it is not a plain sum of two."""
+    param, others = eltwise.eltwise_param, [bottom for bottom in eltwise.bottom if bottom != scaled]
+    plain = param.operation == pb.EltwiseParameter.SUM and all(c == 1 for c in param.coeff)
+    return others[0] if plain and len(eltwise.bottom) == 2 and len(others) == 1 and others[0] != eltwise.top[0] else None
+
+
+def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
+    prefixes = {prefix(part.name) for part in parts}
+    name = prefixes.pop() if len(parts) > 1 and len(prefixes) == 1 else ""
+    fused = pb.LayerParameter(name=name or named_after.name, type=kind, bottom=parts[0].bottom, top=parts[-1].top)
+    fused.include.extend(parts[0].include)
+    fused.exclude.extend(parts[0].exclude)
+    fused.propagate_down.extend(parts[0].propagate_down)
+    return fused
+
+
+def _gather(fused, parts, counts, default=None):
+    """Gives `fused` the param specs and blobs of its parts, `counts` of them each."""
+    if any(part.param for part in parts):
+        for part, count in zip(parts, counts):
+            fused.param.extend(part.param)
+            fill = default.get(part.type, {}) if default else {}
+            fused.param.extend(pb.ParamSpec(**fill) for _ in range(count - len(part.param)))
+    if any(part.blobs for part in parts):
+        for part, count in zip(parts, counts):
+            if len(part.blobs) != count:
+                raise Invalid(f"layer '{part.name}' has {len(part.blobs)} blobs: its parameters ask for {count}")
+            fused.blobs.extend(part.blobs)
+
+
+def _fuse_convolutions(parts):
+    convolutions = [part for part in parts if part.type == "Convolution"]
+    fused = _fused_layer("FusedGroupConvolution", parts, convolutions[0])
+    param, permutation = fused.fused_group_convolution_param, None
+    for part in parts:
+        if part.type == "ChannelPermutation":
+            permutation = part.channel_permutation_param
+            continue
+        stage = param.stage.add()
+        _convolution_to_stage(part.convolution_param, stage)
+        if permutation is not None:
+            stage.permutation.CopyFrom(permutation)
+            permutation = None
+    if permutation is not None:
+        param.output_permutation.CopyFrom(permutation)
+    _gather(fused, convolutions, [1 + part.convolution_param.bias_term for part in convolutions])
+    return fused
+
+
+def _convolution_to_stage(param, stage):
+    stage.num_output = param.num_output
+    if param.group > 1:
+        stage.group = param.group
+    for field, default in (("kernel_size", 1), ("stride", 1), ("pad", 0), ("dilation", 1)):
+        if _square(param, field) != default:
+            setattr(stage, field, _square(param, field))
+    if not param.bias_term:
+        stage.bias_term = False
+    for field in ("weight_filler", "bias_filler"):
+        if param.HasField(field):
+            getattr(stage, field).CopyFrom(getattr(param, field))
+
+
+def _fuse_batch_norm(parts):
+    norm, scale = parts[:2]
+    fused = _fused_layer("FusedBatchNorm", parts, norm)
+    param = fused.fused_batch_norm_param
+    for field in ("use_global_stats", "moving_average_fraction", "eps"):
+        if norm.batch_norm_param.HasField(field):
+            setattr(param, field, getattr(norm.batch_norm_param, field))
+    for part in parts[2:]:
+        if part.type == "Eltwise":
+            residual = _residual(part, scale.top[0])
+            fused.bottom.append(residual)
+            if norm.propagate_down or part.propagate_down:
+                wanted = dict(zip(part.bottom, part.propagate_down)).get(residual, True)
+                fused.propagate_down[:] = [*(norm.propagate_down or [True]), wanted]
+        else:
+            param.relu = True
+    if scale.scale_param.HasField("filler"):
+        param.scale_filler.CopyFrom(scale.scale_param.filler)
+    if scale.scale_param.HasField("bias_filler"):
+        param.bias_filler.CopyFrom(scale.scale_param.bias_filler)
+    _gather(fused, [norm, scale], [3, 2], {"BatchNorm": {"lr_mult": 0, "decay_mult": 0}})
+    return fused
