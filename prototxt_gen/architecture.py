@@ -1,4 +1,4 @@
-"""What a network of the paper is made of (table 1), before it becomes prototxt. Architectures are in architectures/."""
+"""What a network of the paper is made of (table 1), before it becomes prototxt; see architectures/."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,9 @@ class Options:
     width: int = 64  # x of table 1: channels of the first stage
     depth: int = 20
     layers: int | None = None  # L: group convolutions in a block
-    channels_per_branch: tuple[tuple[int, ...], ...] | None = None  # K: per stage; in it one, or one per 1x1 convolution
+    channels_per_branch: tuple[tuple[int, ...], ...] | None = (
+        None  # K: per stage; in it one, or one per 1x1 convolution
+    )
     first_width: int | None = None  # output channels of the first convolution
     downsampling: bool | None = None
     layers_from: str = "each-stage"  # IGC-V2*: L* from the width of each stage, or of the first-stage
@@ -116,8 +118,10 @@ class Architecture:
                 # The counts leave no room for a projection in the first stage.
                 skip = skip and stage > 0
                 if skip:
-                    shortcut = Block(f"stage{stage + 1}_shortcut", (
-                        GroupConvolution(inputs, outputs, self.shortcut_branches(inputs), stride=first.stride),))
+                    shortcut = Block(
+                        f"stage{stage + 1}_shortcut",
+                        (GroupConvolution(inputs, outputs, self.shortcut_branches(inputs), stride=first.stride),),
+                    )
             units.append(Unit(pair, skip, shortcut))
         return units
 
@@ -132,8 +136,7 @@ def blocks_per_stage(depth: int) -> int:
 
 
 def make_plan(arch: str, options: Options, channels: int = 3, first_stride: int = 1) -> Plan:
-    """The network `arch` under `options`. Raises Invalid, naming the nearest widths that work if it is the width that does
-    not."""
+    """The network `arch` under `options`. Raises Invalid, naming the nearest widths that work."""
     from prototxt_gen.architectures import ARCHITECTURES
 
     if arch not in ARCHITECTURES:
@@ -141,8 +144,10 @@ def make_plan(arch: str, options: Options, channels: int = 3, first_stride: int 
     cls = ARCHITECTURES[arch]
     for option in ("layers", "channels_per_branch"):
         if getattr(options, option) is not None and option not in cls.uses:
-            raise Invalid(f"{arch} has no --{option.replace('_', '-')}: architectures that have it are "
-                          + ", ".join(name for name, c in ARCHITECTURES.items() if option in c.uses))
+            raise Invalid(
+                f"{arch} has no --{option.replace('_', '-')}: architectures that have it are "
+                + ", ".join(name for name, c in ARCHITECTURES.items() if option in c.uses)
+            )
     if options.width < 1:
         raise Invalid(f"width {options.width}: a width is at least 1")
     try:

@@ -26,8 +26,10 @@ def command(main):
         try:
             return main(argv)
         except Invalid as error:
-            print(f"{main.__module__.rpartition('.')[2].replace('__main__', Path(sys.argv[0]).stem)}: error: {error}",
-                  file=sys.stderr)
+            print(
+                f"{main.__module__.rpartition('.')[2].replace('__main__', Path(sys.argv[0]).stem)}: error: {error}",
+                file=sys.stderr,
+            )
             return 2
 
     return run

@@ -1,8 +1,8 @@
 """Counts parameters and multiply-adds of any Caffe net from its prototxt alone.
 
-The paper's convention (#Params, FLOPs): weights of the convolutions, and their multiply-adds for one image; not counted are
-biases, batch norm, and the classifier. The full count has all blobs, and the multiply-adds of every layer with blobs (one per
-element for a scale or a normalisation); learned are those that are no running statistics.
+The paper's convention (#Params, FLOPs): weights of the convolutions, and their multiply-adds for one image; not
+counted are biases, batch norm, and the classifier. The full count has all blobs, and the multiply-adds of every layer
+with blobs (one per element for a scale or a normalisation); learned are those that are no running statistics.
 """
 
 import argparse
@@ -54,8 +54,11 @@ class Complexity:
         return self.total("convolution_multiply_adds")
 
     def totals(self) -> dict[str, int]:
-        return {"params": self.params, "flops": self.flops,
-                **{name: self.total(name) for name in ("values", "learned", "multiply_adds")}}
+        return {
+            "params": self.params,
+            "flops": self.flops,
+            **{name: self.total(name) for name in ("values", "learned", "multiply_adds")},
+        }
 
 
 def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None = None) -> Complexity:
@@ -77,9 +80,14 @@ def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None =
 
 def _included(layer, phase: str) -> bool:
     """Caffe's NetStateRule, for a net of level 0 without stages."""
+
     def meets(rule):
-        return not ((rule.HasField("phase") and rule.phase != pb.Phase.Value(phase)) or rule.min_level > 0
-                    or (rule.HasField("max_level") and rule.max_level < 0) or rule.stage)
+        return not (
+            (rule.HasField("phase") and rule.phase != pb.Phase.Value(phase))
+            or rule.min_level > 0
+            or (rule.HasField("max_level") and rule.max_level < 0)
+            or rule.stage
+        )
 
     if layer.include:
         return any(meets(rule) for rule in layer.include)
@@ -112,21 +120,39 @@ def _count(layer, effect: Effect, shared: set[str]) -> LayerCount:
             shared.add(name)
     convolves = effect.convolution_weights > 0
     return LayerCount(
-        layer.name, layer.type, effect.tops, effect.blobs, sum(n for n, _ in own), sum(n for n, learned in own if learned),
-        effect.multiply_adds, effect.convolution_weights, effect.multiply_adds if convolves else 0)
+        layer.name,
+        layer.type,
+        effect.tops,
+        effect.blobs,
+        sum(n for n, _ in own),
+        sum(n for n, learned in own if learned),
+        effect.multiply_adds,
+        effect.convolution_weights,
+        effect.multiply_adds if convolves else 0,
+    )
 
 
 def print_table(counts: Complexity):
-    rows = [(c.name, c.type, "x".join(map(str, c.tops[0][1:])) if c.tops else "", f"{c.learned:,}", f"{c.multiply_adds:,}")
-            for c in counts.layers]
+    rows = [
+        (c.name, c.type, "x".join(map(str, c.tops[0][1:])) if c.tops else "", f"{c.learned:,}", f"{c.multiply_adds:,}")
+        for c in counts.layers
+    ]
     head = ("layer", "type", "top", "learned", "multiply-adds")
     widths = [max(map(len, column)) for column in zip(head, *rows)]
     for row in (head, *rows):
-        print("  ".join(cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip())
-    print(f"\nAs the paper counts:  #Params {counts.params:,} ({counts.params / 1e6:.3f} M)   "
-          f"FLOPs {counts.flops:,} ({counts.flops / 1e8:.3f} x 10^8)")
-    print(f"All:  {counts.total('learned'):,} learned parameters, {counts.total('values'):,} values in blobs, "
-          f"{counts.total('multiply_adds'):,} multiply-adds")
+        print(
+            "  ".join(
+                cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))
+            ).rstrip()
+        )
+    print(
+        f"\nAs the paper counts:  #Params {counts.params:,} ({counts.params / 1e6:.3f} M)   "
+        f"FLOPs {counts.flops:,} ({counts.flops / 1e8:.3f} x 10^8)"
+    )
+    print(
+        f"All:  {counts.total('learned'):,} learned parameters, {counts.total('values'):,} values in blobs, "
+        f"{counts.total('multiply_adds'):,} multiply-adds"
+    )
 
 
 def image_shape(text: str) -> Shape:
@@ -143,8 +169,12 @@ def image_shape(text: str) -> Shape:
 def main(argv=None):
     parser = Parser(prog="complexity", description=__doc__.split("\n")[0])
     parser.add_argument("net", type=Path, help="prototxt of a net")
-    parser.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", help="which layers of a train_val (%(default)s)")
-    parser.add_argument("--input", type=image_shape, metavar="C,H,W", help="image shape, where the data layer does not tell it")
+    parser.add_argument(
+        "--phase", choices=("TRAIN", "TEST"), default="TEST", help="which layers of a train_val (%(default)s)"
+    )
+    parser.add_argument(
+        "--input", type=image_shape, metavar="C,H,W", help="image shape, where the data layer does not tell it"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     counts = count_net(read_net(args.net), args.phase, args.input)

@@ -59,8 +59,10 @@ def complementary(convolutions: Sequence[GroupConvolution], perms: Sequence[np.n
         meetings = np.zeros((before.max() + 1, after.max() + 1), int)
         np.add.at(meetings, (before, after), 1)
         if (meetings != 1).any():
-            return (f"branches of convolutions 1 to {m} and of {m + 1} to {len(convolutions)} share "
-                    f"{meetings.min()} to {meetings.max()} channels instead of 1")
+            return (
+                f"branches of convolutions 1 to {m} and of {m + 1} to {len(convolutions)} share "
+                f"{meetings.min()} to {meetings.max()} channels instead of 1"
+            )
     return ""
 
 
@@ -88,7 +90,11 @@ class BlockReport:
         if not self.complementary:
             return "met, one path"
         if self.paths[0]:
-            return f"dense, {self.paths[0]} to {self.paths[1]} paths" if len(set(self.paths)) > 1 else f"dense, {self.paths[0]} paths"
+            return (
+                f"dense, {self.paths[0]} to {self.paths[1]} paths"
+                if len(set(self.paths)) > 1
+                else f"dense, {self.paths[0]} paths"
+            )
         return f"not dense: {self.density:.0%}"
 
 
@@ -96,9 +102,15 @@ def report(convolutions: Sequence[GroupConvolution], perms: Sequence[np.ndarray]
     perms = block_permutations(convolutions) if perms is None else perms
     paths = path_counts(convolutions, perms)
     return BlockReport(
-        (convolutions[0].inputs, convolutions[-1].outputs), tuple(c.branch_inputs for c in convolutions),
-        parameters(convolutions), complementary(convolutions, perms), (int(paths.min()), int(paths.max())),
-        float((paths > 0).mean()), balance(convolutions), non_sparsity(convolutions))
+        (convolutions[0].inputs, convolutions[-1].outputs),
+        tuple(c.branch_inputs for c in convolutions),
+        parameters(convolutions),
+        complementary(convolutions, perms),
+        (int(paths.min()), int(paths.max())),
+        float((paths > 0).mean()),
+        balance(convolutions),
+        non_sparsity(convolutions),
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,8 @@ class Design:
     def convolutions(self) -> list[GroupConvolution]:
         kernel = math.isqrt(self.area)
         return [GroupConvolution(self.width, self.width, self.width, kernel)] + [
-            GroupConvolution(self.width, self.width, self.width // k) for k in self.branches]
+            GroupConvolution(self.width, self.width, self.width // k) for k in self.branches
+        ]
 
     @property
     def parameters(self) -> int:
@@ -141,7 +154,7 @@ def widest(budget: int, layers: int, area: int = 9, exact: bool = False) -> Desi
 
 
 def cheapest_branches(width: int, count: int, exact: bool = False) -> tuple[int, ...] | None:
-    """`count` divisors of width above 1, ascending, of least sum, whose product is width (or, unless exact, more)."""
+    """`count` divisors of width above 1, ascending, of least sum, with width as product (or, unless exact, more)."""
     best = None
     options = divisors(width)[1:] or [1]
 
@@ -166,8 +179,10 @@ def cheapest_branches(width: int, count: int, exact: bool = False) -> tuple[int,
 
 
 def sweep_branches(budget: int, layers: int, area: int = 9, tolerance: float = 0.1) -> list[Design]:
-    """Figure 2: for each K, the same in all 1x1 convolutions, the multiple of K whose parameters come nearest to the budget;
-    only those within `tolerance` of it."""
+    """Figure 2: for each K, the same in all 1x1 convolutions, the multiple of K nearest to the budget.
+
+    Only those within `tolerance` of the budget.
+    """
     designs, k = [], 1
     while Design(k, (k,) * (layers - 1), area).parameters <= budget * (1 + tolerance):
         width = max(1, round(budget / (area + (layers - 1) * k) / k)) * k

@@ -46,10 +46,23 @@ def _bgr(*rgb):
 BUILT_IN = {
     d.name: d
     for d in (
-        Dataset("cifar10", 10, 50_000, 10_000, 3, 32, _bgr(125.307, 122.950, 113.865), _bgr(62.993, 62.089, 66.705), 400),
-        Dataset("cifar100", 100, 50_000, 10_000, 3, 32, _bgr(129.304, 124.070, 112.434), _bgr(68.170, 65.392, 70.418), 400),
-        Dataset("tiny-imagenet", 200, 100_000, 10_000, 3, 64,
-                _bgr(122.451, 114.266, 101.363), _bgr(70.482, 68.570, 71.808), 200),
+        Dataset(
+            "cifar10", 10, 50_000, 10_000, 3, 32, _bgr(125.307, 122.950, 113.865), _bgr(62.993, 62.089, 66.705), 400
+        ),
+        Dataset(
+            "cifar100", 100, 50_000, 10_000, 3, 32, _bgr(129.304, 124.070, 112.434), _bgr(68.170, 65.392, 70.418), 400
+        ),
+        Dataset(
+            "tiny-imagenet",
+            200,
+            100_000,
+            10_000,
+            3,
+            64,
+            _bgr(122.451, 114.266, 101.363),
+            _bgr(70.482, 68.570, 71.808),
+            200,
+        ),
         Dataset("fashion-mnist", 10, 60_000, 10_000, 3, 32, (55.845,) * 3, (84.612,) * 3, 400),
     )
 }
@@ -77,9 +90,18 @@ def read_folder(folder: Path) -> Dataset:
         if facts.get("channel_order", "BGR") != "BGR" and image["channels"] > 1:
             raise Invalid(f"{path}: channel_order {facts['channel_order']}: BGR is needed")
         size = int(image["height"])
-        return Dataset(facts["name"], int(facts["num_classes"]), int(facts["train"]["records"]), int(facts["test"]["records"]),
-                       int(image["channels"]), size, tuple(facts["mean"]), tuple(facts["std"]), 400 if size <= 32 else 200,
-                       folder)
+        return Dataset(
+            facts["name"],
+            int(facts["num_classes"]),
+            int(facts["train"]["records"]),
+            int(facts["test"]["records"]),
+            int(image["channels"]),
+            size,
+            tuple(facts["mean"]),
+            tuple(facts["std"]),
+            400 if size <= 32 else 200,
+            folder,
+        )
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}: a folder made by data_prep has it") from None
     except json.JSONDecodeError as error:

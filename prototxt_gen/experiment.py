@@ -19,7 +19,7 @@ ENGINES = ("fused", "stock")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are; None: under the project's root."""
+    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are."""
 
     arch: str
     options: Options = field(default_factory=Options)
@@ -70,11 +70,12 @@ class Files:
 
         Raises Invalid if one is there with other contents, unless `force`.
         """
-        new = {self.folder / name: text for name, text in self.texts.items()
-               if not _holds(self.folder / name, text)}
+        new = {self.folder / name: text for name, text in self.texts.items() if not _holds(self.folder / name, text)}
         different = [path for path in new if path.exists()]
         if different and not force:
-            raise Invalid(f"{different[0]} is there already with other contents: --force replaces it, --out DIR writes elsewhere")
+            raise Invalid(
+                f"{different[0]} is there already with other contents: --force replaces it, --out DIR writes elsewhere"
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path, text in new.items():
@@ -105,27 +106,50 @@ def build(experiment: Experiment) -> Files:
     batch = test_batch(dataset.test, experiment.test_batch_size)
     sources = {"TRAIN": f"{data}/train_lmdb", "TEST": f"{data}/test_lmdb"}
     nets = _nets(experiment, plan, dataset, sources, batch)
-    solver = make_solver(f"{folder}/train_val.prototxt", f"{folder}/{experiment.name}", dataset, experiment.batch_size, batch,
-                         epochs, experiment.seed, experiment.gpu)
+    solver = make_solver(
+        f"{folder}/train_val.prototxt",
+        f"{folder}/{experiment.name}",
+        dataset,
+        experiment.batch_size,
+        batch,
+        epochs,
+        experiment.seed,
+        experiment.gpu,
+    )
     texts = {name: to_text(net) for name, net in nets.items()}
     texts["solver.prototxt"] = to_text(solver)
     summary = {
-        "name": experiment.name, "arch": experiment.arch, **asdict(experiment.options), "dataset": dataset.name,
-        "engine": experiment.engine, "seed": experiment.seed,
+        "name": experiment.name,
+        "arch": experiment.arch,
+        **asdict(experiment.options),
+        "dataset": dataset.name,
+        "engine": experiment.engine,
+        "seed": experiment.seed,
         **summarize(experiment.arch, experiment.options, plan, texts["train_val.prototxt"]),
-        "schedule": {"epochs": epochs, "batch_size": experiment.batch_size, "max_iter": solver.max_iter,
-                     "stepvalue": list(solver.stepvalue), "test_iter": solver.test_iter[0], "test_batch_size": batch,
-                     "test_interval": solver.test_interval, "snapshot": solver.snapshot},
-        "solver": f"{folder}/solver.prototxt"}
+        "schedule": {
+            "epochs": epochs,
+            "batch_size": experiment.batch_size,
+            "max_iter": solver.max_iter,
+            "stepvalue": list(solver.stepvalue),
+            "test_iter": solver.test_iter[0],
+            "test_batch_size": batch,
+            "test_interval": solver.test_interval,
+            "snapshot": solver.snapshot,
+        },
+        "solver": f"{folder}/solver.prototxt",
+    }
     texts["readme.md"] = readme(summary)
     return Files(experiment.folder, texts, summary)
 
 
 def _nets(experiment: Experiment, plan: Plan, dataset: Dataset, sources: dict[str, str], test_batch_size: int):
     title = f"{plan.title} D{experiment.options.depth} {dataset.name}"
-    nets = {"train_val.prototxt": train_val_net(title, plan, dataset, sources, experiment.batch_size, test_batch_size,
-                                                experiment.seed),
-            "deploy.prototxt": deploy_net(title, plan, dataset)}
+    nets = {
+        "train_val.prototxt": train_val_net(
+            title, plan, dataset, sources, experiment.batch_size, test_batch_size, experiment.seed
+        ),
+        "deploy.prototxt": deploy_net(title, plan, dataset),
+    }
     return {name: to_stock(net) for name, net in nets.items()} if experiment.engine == "stock" else nets
 
 
@@ -139,8 +163,7 @@ def _check_sizes(experiment: Experiment, dataset: Dataset):
 
 
 def _paths(experiment: Experiment, dataset: Dataset) -> tuple[str, str]:
-    """Folder and data as the prototxt names them: relative to the project's root where both lie in it, since `caffe train`
-    runs there; else absolute."""
+    """Folder and data as the prototxt names them: relative to the project's root, where `caffe train` runs, or absolute."""
     root = project_root()
     folder = experiment.folder
     data = dataset.folder or Path(experiment.data_dir or root / "data").absolute() / dataset.name

@@ -20,7 +20,7 @@ class Graph:
             last.update((top, i) for top in layer.top)
 
     def next(self, i: int) -> int | None:
-        """The only reader of layer i's only top, if it has one top itself, the same phases, and no other X in X/part."""
+        """The only reader of layer i's only top, if it has one top, the same phases, and no other X in X/part."""
         layer = self.layers[i]
         readers = self._readers[i, layer.top[0]] if len(layer.top) == 1 else []
         if len(readers) != 1 or layer.loss_weight:
@@ -32,8 +32,11 @@ class Graph:
 
     def untouched(self, blob: str, chain: list[int], reading: bool = False) -> bool:
         """True if between the chain's first and last layer none but its own writes (or reads) `blob`."""
-        return not any(blob in layer.top or (reading and blob in layer.bottom)
-                       for i, layer in enumerate(self.layers[chain[0] : chain[-1]], chain[0]) if i not in chain)
+        return not any(
+            blob in layer.top or (reading and blob in layer.bottom)
+            for i, layer in enumerate(self.layers[chain[0] : chain[-1]], chain[0])
+            if i not in chain
+        )
 
     def can_end_in_place(self, chain: list[int]) -> bool:
         """False if the chain ends by writing over its bottom and the bottom cannot be renamed."""
@@ -43,12 +46,14 @@ class Graph:
         return writer is not None and not self.layers[writer].include and not self.layers[writer].exclude
 
     def end_in_place(self, chain: list[int]):
-        """If the chain ends by writing over its bottom, gives the bottom another name: fused layers do not work in place."""
+        """If the chain ends by writing over its bottom, gives the bottom another name."""
         if not self._ends_in_place(chain):
             return
         blob = self.layers[chain[0]].bottom[0]
         writer = self._writers[chain[0]][blob]
-        for layer, names in [(self.layers[writer], "top")] + [(self.layers[i], "bottom") for i in self._readers[writer, blob]]:
+        for layer, names in [(self.layers[writer], "top")] + [
+            (self.layers[i], "bottom") for i in self._readers[writer, blob]
+        ]:
             renamed = [f"{blob}/in" if name == blob else name for name in getattr(layer, names)]
             layer.ClearField(names)
             getattr(layer, names).extend(renamed)

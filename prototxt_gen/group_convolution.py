@@ -17,8 +17,10 @@ class GroupConvolution:
 
     def __post_init__(self):
         if self.group < 1 or self.inputs % self.group or self.outputs % self.group:
-            raise Invalid(f"a convolution from {self.inputs} to {self.outputs} channels cannot have {self.group} branches: "
-                          "the number must divide both")
+            raise Invalid(
+                f"a convolution from {self.inputs} to {self.outputs} channels cannot have {self.group} branches: "
+                "the number must divide both"
+            )
 
     @property
     def branch_inputs(self) -> int:

@@ -26,7 +26,9 @@ def _input(layer, image):
 
 def _dummy(layer, image):
     param = layer.dummy_data_param
-    shapes = [tuple(shape.dim) for shape in param.shape] or list(zip(param.num, param.channels, param.height, param.width))
+    shapes = [tuple(shape.dim) for shape in param.shape] or list(
+        zip(param.num, param.channels, param.height, param.width)
+    )
     return shapes * len(layer.top) if len(shapes) == 1 else shapes
 
 
@@ -65,5 +67,13 @@ def _hidden(layer, image):
     return _records(1, 0, 0, layer, image)
 
 
-_DATA = {"Input": _input, "DummyData": _dummy, "MemoryData": _memory, "Data": _data, "ImageData": _data,
-         "AugmentedData": _augmented, "HDF5Data": _hidden, "WindowData": _hidden}
+_DATA = {
+    "Input": _input,
+    "DummyData": _dummy,
+    "MemoryData": _memory,
+    "Data": _data,
+    "ImageData": _data,
+    "AugmentedData": _augmented,
+    "HDF5Data": _hidden,
+    "WindowData": _hidden,
+}

@@ -1,5 +1,6 @@
-"""For every layer type of Caffe's that nets are made of: tops' shapes, blobs' shapes and multiply-adds, from bottoms' shapes."""
+"""For every type of layer that nets are made of: shapes of its tops and blobs, and multiply-adds, from its bottoms."""
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -37,8 +38,10 @@ def _convolution(layer, bottoms, transposed=False):
     param, shape = layer.convolution_param, bottoms[0]
     channel_axis = param.axis % len(shape)
     inputs, size = shape[channel_axis], shape[channel_axis + 1 :]
-    kernel, stride, pad, dilation = (_spatial(param, name, len(size), default) for name, default in (
-        ("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1)))
+    kernel, stride, pad, dilation = (
+        _spatial(param, name, len(size), default)
+        for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
+    )
     _check_groups(layer, inputs, param.num_output, param.group)
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
     if transposed:
@@ -58,7 +61,9 @@ def _check_groups(layer, inputs, outputs, group):
     if not outputs:
         raise Invalid(f"layer '{layer.name}' has no num_output")
     if inputs % group or outputs % group:
-        raise Invalid(f"layer '{layer.name}': {group} groups do not divide {inputs} input and {outputs} output channels")
+        raise Invalid(
+            f"layer '{layer.name}': {group} groups do not divide {inputs} input and {outputs} output channels"
+        )
 
 
 def _fused_group_convolution(layer, bottoms):
@@ -93,8 +98,10 @@ def _pooling(layer, bottoms):
         return Effect([(*shape[:2], 1, 1) for _ in layer.top])
     out = []
     for n, axis in zip(shape[2:], "hw"):
-        kernel, stride, pad = (getattr(param, f"{name}_{axis}") if param.HasField(f"{name}_{axis}") else getattr(param, field)
-                               for name, field in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad")))
+        kernel, stride, pad = (
+            getattr(param, f"{name}_{axis}") if param.HasField(f"{name}_{axis}") else getattr(param, field)
+            for name, field in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad"))
+        )
         steps = (n + 2 * pad - kernel) / stride
         size = (math.floor(steps) if param.round_mode == pb.PoolingParameter.FLOOR else math.ceil(steps)) + 1
         out.append(size - 1 if pad and (size - 1) * stride >= n + pad else size)
@@ -126,13 +133,17 @@ def _bias(layer, bottoms):
 
 
 def _prelu(layer, bottoms):
-    return Effect([bottoms[0]], [() if layer.prelu_param.channel_shared else (bottoms[0][1],)], 0, _per_image(bottoms[0]))
+    return Effect(
+        [bottoms[0]], [() if layer.prelu_param.channel_shared else (bottoms[0][1],)], 0, _per_image(bottoms[0])
+    )
 
 
 def _embed(layer, bottoms):
     param = layer.embed_param
-    return Effect([(*bottoms[0], param.num_output)],
-                  [(param.input_dim, param.num_output)] + [(param.num_output,)] * param.bias_term)
+    return Effect(
+        [(*bottoms[0], param.num_output)],
+        [(param.input_dim, param.num_output)] + [(param.num_output,)] * param.bias_term,
+    )
 
 
 def _same(layer, bottoms):
@@ -150,7 +161,9 @@ def _concat(layer, bottoms):
     axis = (param.concat_dim if param.HasField("concat_dim") else param.axis) % len(bottoms[0])
     rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in bottoms}
     if len(rest) > 1:
-        raise Invalid(f"layer '{layer.name}' joins shapes that differ beside axis {axis}: {', '.join(map(str, bottoms))}")
+        raise Invalid(
+            f"layer '{layer.name}' joins shapes that differ beside axis {axis}: {', '.join(map(str, bottoms))}"
+        )
     return Effect([(*bottoms[0][:axis], sum(shape[axis] for shape in bottoms), *bottoms[0][axis + 1 :])])
 
 
@@ -159,7 +172,7 @@ def _slice(layer, bottoms):
     axis = (param.slice_dim if param.HasField("slice_dim") else param.axis) % len(shape)
     step = shape[axis] // len(layer.top)
     cuts = [0, *(param.slice_point or [step * i for i in range(1, len(layer.top))]), shape[axis]]
-    return Effect([(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in zip(cuts, cuts[1:])])
+    return Effect([(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(cuts)])
 
 
 def _flatten(layer, bottoms):
@@ -201,16 +214,58 @@ def _accuracy(layer, bottoms):
     return Effect([(), (bottoms[0][layer.accuracy_param.axis],)][: len(layer.top)])
 
 
-_NEURONS = ("AbsVal", "BNLL", "ChannelPermutation", "Clip", "Dropout", "ELU", "Exp", "LRN", "Log", "MVN", "Power", "ReLU",
-            "Sigmoid", "Softmax", "Split", "Swish", "TanH", "Threshold")
-_LOSSES = ("ContrastiveLoss", "EuclideanLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss",
-           "SigmoidCrossEntropyLoss", "SoftmaxWithLoss")
+_NEURONS = (
+    "AbsVal",
+    "BNLL",
+    "ChannelPermutation",
+    "Clip",
+    "Dropout",
+    "ELU",
+    "Exp",
+    "LRN",
+    "Log",
+    "MVN",
+    "Power",
+    "ReLU",
+    "Sigmoid",
+    "Softmax",
+    "Split",
+    "Swish",
+    "TanH",
+    "Threshold",
+)
+_LOSSES = (
+    "ContrastiveLoss",
+    "EuclideanLoss",
+    "HingeLoss",
+    "InfogainLoss",
+    "MultinomialLogisticLoss",
+    "SigmoidCrossEntropyLoss",
+    "SoftmaxWithLoss",
+)
 
 EFFECTS = {
-    "Accuracy": _accuracy, "BatchNorm": _batch_norm, "Bias": _bias, "Concat": _concat, "Convolution": _convolution,
-    "Crop": _crop, "Deconvolution": lambda layer, bottoms: _convolution(layer, bottoms, transposed=True), "Eltwise": _eltwise,
-    "Embed": _embed, "Flatten": _flatten, "FusedBatchNorm": _fused_batch_norm,
-    "FusedGroupConvolution": _fused_group_convolution, "InnerProduct": _inner_product, "PReLU": _prelu, "Pooling": _pooling,
-    "Reduction": _reduction, "Reshape": _reshape, "Scale": _scale, "Silence": lambda layer, bottoms: Effect([]),
-    "Slice": _slice, "Tile": _tile, **dict.fromkeys(_NEURONS, _same), **dict.fromkeys(_LOSSES, _loss),
+    "Accuracy": _accuracy,
+    "BatchNorm": _batch_norm,
+    "Bias": _bias,
+    "Concat": _concat,
+    "Convolution": _convolution,
+    "Crop": _crop,
+    "Deconvolution": lambda layer, bottoms: _convolution(layer, bottoms, transposed=True),
+    "Eltwise": _eltwise,
+    "Embed": _embed,
+    "Flatten": _flatten,
+    "FusedBatchNorm": _fused_batch_norm,
+    "FusedGroupConvolution": _fused_group_convolution,
+    "InnerProduct": _inner_product,
+    "PReLU": _prelu,
+    "Pooling": _pooling,
+    "Reduction": _reduction,
+    "Reshape": _reshape,
+    "Scale": _scale,
+    "Silence": lambda layer, bottoms: Effect([]),
+    "Slice": _slice,
+    "Tile": _tile,
+    **dict.fromkeys(_NEURONS, _same),
+    **dict.fromkeys(_LOSSES, _loss),
 }

@@ -50,7 +50,9 @@ class NetWriter:
     def batch_norm(self, bottom: str, average: float, residual: str | None = None, relu: bool = True) -> str:
         """Batch norm with scale and shift, then the residual's addition, then ReLU."""
         name = f"{bottom}_bn"
-        param = self.layer("FusedBatchNorm", name, [bottom] + [residual] * (residual is not None)).fused_batch_norm_param
+        param = self.layer(
+            "FusedBatchNorm", name, [bottom] + [residual] * (residual is not None)
+        ).fused_batch_norm_param
         param.moving_average_fraction, param.eps = average, BATCH_NORM_EPS
         if relu:
             param.relu = True

@@ -1,5 +1,4 @@
-"""Writes a network of the paper, or one of its kind, with its solver: train_val.prototxt, deploy.prototxt, solver.prototxt and
-readme.md."""
+"""Writes a network of the paper, or one of its kind: train_val.prototxt, deploy.prototxt, solver.prototxt, readme.md."""
 
 import argparse
 import json
@@ -11,32 +10,48 @@ if not __package__:
 
 from prototxt_gen.architecture import Options
 from prototxt_gen.architectures import ARCHITECTURES
-from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.command_line import Parser, command
 from prototxt_gen.datasets import BUILT_IN
 from prototxt_gen.experiment import ENGINES, Experiment, build
 from prototxt_gen.summary import print_summary
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="make_net", description=__doc__.replace("\n", " "))
+    parser = Parser(prog="make_net", description=__doc__)
     net = parser.add_argument_group("network")
     net.add_argument("--arch", required=True, metavar="NAME", help=", ".join(ARCHITECTURES))
     net.add_argument("--width", type=int, default=64, metavar="C", help="channels of the first stage (%(default)s)")
     net.add_argument("--depth", type=int, default=20, help="3B + 2, B blocks in each of three stages (%(default)s)")
     net.add_argument("--layers", type=int, metavar="L", help="group convolutions in a block")
-    net.add_argument("--channels-per-branch", type=branches, metavar="K[,K,K]",
-                     help="one for all stages or one for each; 8x4 gives each 1x1 convolution its own")
+    net.add_argument(
+        "--channels-per-branch",
+        type=branches,
+        metavar="K[,K,K]",
+        help="one for all stages or one for each; 8x4 gives each 1x1 convolution its own",
+    )
     net.add_argument("--first-width", type=int, metavar="C", help="channels of the first convolution")
-    net.add_argument("--downsampling", action=argparse.BooleanOptionalAction, default=None,
-                     help="three stages with skips, or one width without (tables 2 and 5)")
-    net.add_argument("--layers-from", choices=("each-stage", "first-stage"), default="each-stage",
-                     help="IGC-V2*: the width that L* follows (%(default)s)")
+    net.add_argument(
+        "--downsampling",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="three stages with skips, or one width without (tables 2 and 5)",
+    )
+    net.add_argument(
+        "--layers-from",
+        choices=("each-stage", "first-stage"),
+        default="each-stage",
+        help="IGC-V2*: the width that L* follows (%(default)s)",
+    )
     run = parser.add_argument_group("training")
-    run.add_argument("--dataset", default="cifar100", help=f"{', '.join(BUILT_IN)}, or a folder made by data_prep (%(default)s)")
+    run.add_argument(
+        "--dataset", default="cifar100", help=f"{', '.join(BUILT_IN)}, or a folder made by data_prep (%(default)s)"
+    )
     run.add_argument("--data-dir", type=Path, help="folder of the prepared data sets (data)")
     run.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
     run.add_argument("--test-batch-size", type=int, help="a divisor of the test set's size")
-    run.add_argument("--epochs", type=float, help="length of the run; its shape stays (the paper's: 400, Tiny ImageNet 200)")
+    run.add_argument(
+        "--epochs", type=float, help="length of the run; its shape stays (the paper's: 400, Tiny ImageNet 200)"
+    )
     run.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     run.add_argument("--gpu", action="store_true", help="solver_mode GPU")
     run.add_argument("--engine", choices=ENGINES, default="fused", help="our layers, or plain Caffe's (%(default)s)")
@@ -55,17 +70,39 @@ def branches(text: str) -> tuple[tuple[int, ...], ...]:
     except ValueError:
         per_stage = ()
     if not per_stage or min(map(min, per_stage)) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not K, K,K,K or KxK,KxK,KxK with numbers from 1 on, such as 8,16,32")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not K, K,K,K or KxK,KxK,KxK with numbers from 1 on, such as 8,16,32"
+        )
     return per_stage
 
 
 @command
 def main(argv=None):
     args = make_parser().parse_args(argv)
-    options = Options(args.width, args.depth, args.layers, args.channels_per_branch, args.first_width, args.downsampling,
-                      args.layers_from)
-    files = build(Experiment(args.arch, options, args.dataset, args.batch_size, args.test_batch_size, args.epochs, args.seed,
-                             args.engine, args.gpu, args.out, args.data_dir))
+    options = Options(
+        args.width,
+        args.depth,
+        args.layers,
+        args.channels_per_branch,
+        args.first_width,
+        args.downsampling,
+        args.layers_from,
+    )
+    files = build(
+        Experiment(
+            args.arch,
+            options,
+            args.dataset,
+            args.batch_size,
+            args.test_batch_size,
+            args.epochs,
+            args.seed,
+            args.engine,
+            args.gpu,
+            args.out,
+            args.data_dir,
+        )
+    )
     written = [] if args.summary_only else files.write(args.force)
     if args.json:
         print(json.dumps({**files.summary, "written": [str(path) for path in written]}, indent=2))

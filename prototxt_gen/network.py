@@ -6,8 +6,9 @@ from prototxt_gen.layers import NetWriter
 from prototxt_gen.proto import pb
 
 
-def train_val_net(name: str, plan: Plan, dataset: Dataset, sources: dict[str, str], batch_size: int, test_batch_size: int,
-                  seed: int) -> "pb.NetParameter":
+def train_val_net(
+    name: str, plan: Plan, dataset: Dataset, sources: dict[str, str], batch_size: int, test_batch_size: int, seed: int
+) -> "pb.NetParameter":
     """Data layers of both phases, the network, loss and accuracy. sources: LMDBs by phase, TRAIN and TEST."""
     writer = NetWriter(name)
     for phase, batch in (("TRAIN", batch_size), ("TEST", test_batch_size)):

@@ -2,15 +2,17 @@
 
 A permutation is an array `perm` of channel numbers: channel i after it is channel perm[i] before it.
 
-After convolution l, with G_l branches, the channels are interleaved by G_l: first the first channel of every branch, then
-the second of every branch, and so on. A branch of convolution l + 1 is K_{l+1} channels in a row, so it takes channels from
-K_{l+1} branches in a row, around the end if need be. By induction, a branch after m convolutions reaches
+After convolution l, with G_l branches, the channels are interleaved by G_l: first the first channel of every branch,
+then the second of every branch, and so on. A branch of convolution l + 1 is K_{l+1} channels in a row, so it takes
+channels from K_{l+1} branches in a row, around the end if need be. By induction, a branch after m convolutions reaches
 K_2 K_3 ... K_m branches of the first convolution in a row, around the end: each of the G_1 branches floor or ceil of
-K_2 ... K_m / G_1 times. That is dense as soon as the product of all K reaches the number of input channels, spreads what
-is left over as evenly as can be, and is exactly one path where the product equals the width. (The wrap at G_l does no harm:
-K_l G_l channels are a whole number of turns around the branches before.) None of this needs equal widths or equal K.
+K_2 ... K_m / G_1 times. That is dense as soon as the product of all K reaches the number of input channels, spreads
+what is left over as evenly as can be, and is exactly one path where the product equals the width. (The wrap at G_l does
+no harm: K_l G_l channels are a whole number of turns around the branches before.) None of this needs equal widths or
+equal K.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +43,7 @@ def block_permutations(convolutions: Sequence[GroupConvolution]) -> list[np.ndar
     """
     perms = [np.arange(convolutions[0].inputs)]
     place = perms[0]
-    for before, after in zip(convolutions, convolutions[1:]):
+    for before, after in itertools.pairwise(convolutions):
         # Beside a convolution of one branch every order is as good.
         perm = np.arange(after.inputs) if after.group == 1 else interleave(after.inputs, before.group)
         place = perm if before.inputs != before.outputs else place[perm]

@@ -12,7 +12,9 @@ try:
 except ImportError as error:
     raise SystemExit(f"error: pycaffe is not installed ({error}): run `make` or `pip install .` in the project's root")
 if "fused_group_convolution_param" not in pb.LayerParameter.DESCRIPTOR.fields_by_name:
-    raise SystemExit(f"error: {pb.__file__} belongs to a Caffe without our layers: run `pip install .` in the project's root")
+    raise SystemExit(
+        f"error: {pb.__file__} belongs to a Caffe without our layers: run `pip install .` in the project's root"
+    )
 
 
 def to_text(message) -> str:
@@ -24,7 +26,8 @@ def to_text(message) -> str:
     del head.layer[:]
     return text_format.MessageToString(head) + "".join(
         text_format.MessageToString(pb.NetParameter(layer=[layer]), use_short_repeated_primitives=_has_index(layer))
-        for layer in message.layer)
+        for layer in message.layer
+    )
 
 
 def _has_index(layer) -> bool:

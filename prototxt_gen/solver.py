@@ -10,17 +10,37 @@ STEPS = (1 / 2, 3 / 4, 7 / 8)
 DISPLAY = 100
 
 
-def make_solver(net: str, snapshot_prefix: str, dataset: Dataset, batch_size: int, test_batch_size: int, epochs: float,
-                seed: int, gpu: bool) -> "pb.SolverParameter":
-    """Nesterov, steps at 1/2, 3/4 and 7/8 of the run. The last iteration is a test, since its accuracy is the result."""
+def make_solver(
+    net: str,
+    snapshot_prefix: str,
+    dataset: Dataset,
+    batch_size: int,
+    test_batch_size: int,
+    epochs: float,
+    seed: int,
+    gpu: bool,
+) -> "pb.SolverParameter":
+    """Nesterov, steps at 1/2, 3/4 and 7/8 of the run. It ends with a test, since that accuracy is the result."""
     max_iter, test_interval = schedule(dataset.train, batch_size, epochs)
     solver = pb.SolverParameter(
-        net=net, test_iter=[dataset.test // test_batch_size], test_interval=test_interval,
-        base_lr=0.1, lr_policy="multistep", gamma=0.1, stepvalue=[_round(max_iter * step) for step in STEPS],
-        max_iter=max_iter, type="Nesterov", momentum=0.9, weight_decay=1e-4,
-        display=min(DISPLAY, test_interval), average_loss=min(DISPLAY, test_interval),
-        snapshot=test_interval * max(1, round(max_iter / test_interval / 20)), snapshot_prefix=snapshot_prefix,
-        random_seed=seed, solver_mode=pb.SolverParameter.GPU if gpu else pb.SolverParameter.CPU)
+        net=net,
+        test_iter=[dataset.test // test_batch_size],
+        test_interval=test_interval,
+        base_lr=0.1,
+        lr_policy="multistep",
+        gamma=0.1,
+        stepvalue=[_round(max_iter * step) for step in STEPS],
+        max_iter=max_iter,
+        type="Nesterov",
+        momentum=0.9,
+        weight_decay=1e-4,
+        display=min(DISPLAY, test_interval),
+        average_loss=min(DISPLAY, test_interval),
+        snapshot=test_interval * max(1, round(max_iter / test_interval / 20)),
+        snapshot_prefix=snapshot_prefix,
+        random_seed=seed,
+        solver_mode=pb.SolverParameter.GPU if gpu else pb.SolverParameter.CPU,
+    )
     return solver
 
 
@@ -32,8 +52,10 @@ def schedule(records: int, batch_size: int, epochs: float) -> tuple[int, int]:
     epoch = records / batch_size
     iterations = _round(epochs * epoch)
     if iterations < 8:
-        raise Invalid(f"--epochs {epochs:g} is {iterations} iterations of {batch_size} images: 8 are the least that the three "
-                      f"steps need, that is --epochs {8 / epoch:.3g}")
+        raise Invalid(
+            f"--epochs {epochs:g} is {iterations} iterations of {batch_size} images: 8 are the least that the three "
+            f"steps need, that is --epochs {8 / epoch:.3g}"
+        )
     if epochs <= 1:
         return iterations, iterations
     for max_iter in range(iterations, iterations + 100):
@@ -47,11 +69,18 @@ def test_batch(records: int, wanted: int | None) -> int:
     """Test batch size: a divisor of the test set's size, so that a test sees every image once. Raises Invalid."""
     if wanted is None:
         divisors = [b for b in range(1, 501) if records % b == 0]
-        return max((b for b in divisors if 20 <= b <= 100), default=min((b for b in divisors if b > 100), default=max(divisors)))
+        return max(
+            (b for b in divisors if 20 <= b <= 100),
+            default=min((b for b in divisors if b > 100), default=max(divisors)),
+        )
     if wanted < 1 or records % wanted:
-        near = sorted(sorted((b for b in range(1, min(records, 2000) + 1) if records % b == 0), key=lambda b: abs(b - wanted))[:2])
-        raise Invalid(f"--test-batch-size {wanted} does not divide the {records} test images: "
-                      f"nearest that do are {' and '.join(map(str, near))}")
+        near = sorted(
+            sorted((b for b in range(1, min(records, 2000) + 1) if records % b == 0), key=lambda b: abs(b - wanted))[:2]
+        )
+        raise Invalid(
+            f"--test-batch-size {wanted} does not divide the {records} test images: "
+            f"nearest that do are {' and '.join(map(str, near))}"
+        )
     return wanted
 
 

@@ -26,8 +26,13 @@ def summarize(arch: str, options: Options, plan: Plan, train_val: str) -> dict:
     """Counts are taken from the prototxt, all else from the plan."""
     net = text_format.Parse(train_val, pb.NetParameter())
     counts = count_net(net)
-    return {"title": plan.title, "layers": len(counts.layers), **counts.totals(),
-            "paper": paper_rows(arch, options, plan), "blocks": block_rows(plan)}
+    return {
+        "title": plan.title,
+        "layers": len(counts.layers),
+        **counts.totals(),
+        "paper": paper_rows(arch, options, plan),
+        "blocks": block_rows(plan),
+    }
 
 
 def block_rows(plan: Plan) -> list[dict]:
@@ -39,7 +44,10 @@ def block_rows(plan: Plan) -> list[dict]:
             rows[-1]["last"] = block.name
         else:
             rows.append({"first": block.name, "last": block.name, "facts": found})
-    return [{"first": row["first"], "last": row["last"], "verdict": row["facts"].verdict, **asdict(row["facts"])} for row in rows]
+    return [
+        {"first": row["first"], "last": row["last"], "verdict": row["facts"].verdict, **asdict(row["facts"])}
+        for row in rows
+    ]
 
 
 _report = functools.cache(report)
@@ -55,8 +63,14 @@ def paper_rows(arch: str, options: Options, plan: Plan) -> list[dict]:
             plain = name in PLAIN_TABLES
             unit_params, unit_flops = (1, 1) if plain else (1e6, 1e8)
             if _is_row(row["arch"], arch, options, plan, plain):
-                rows.append({"table": name, "counts": "one block" if plain else "network",
-                             "params": round(row["params"] * unit_params), "flops": round(row["flops"] * unit_flops)})
+                rows.append(
+                    {
+                        "table": name,
+                        "counts": "one block" if plain else "network",
+                        "params": round(row["params"] * unit_params),
+                        "flops": round(row["flops"] * unit_flops),
+                    }
+                )
     return rows
 
 
@@ -79,28 +93,45 @@ def _is_row(row_arch: str, arch: str, options: Options, plan: Plan, plain: bool)
 
 def print_summary(summary: dict):
     schedule = summary["schedule"]
-    print(f"{summary['title']}, depth {summary['depth']}, {summary['dataset']}: {summary['layers']} layers ({summary['engine']})")
+    print(
+        f"{summary['title']}, depth {summary['depth']}, {summary['dataset']}: {summary['layers']} layers ({summary['engine']})"
+    )
     block = summary["blocks"][0]["parameters"]
-    print(f"  #Params {summary['params']:,} ({summary['params'] / 1e6:.3f} M)   FLOPs {summary['flops']:,} "
-          f"({summary['flops'] / 1e8:.3f} x 10^8)   all learned parameters {summary['learned']:,}")
+    print(
+        f"  #Params {summary['params']:,} ({summary['params'] / 1e6:.3f} M)   FLOPs {summary['flops']:,} "
+        f"({summary['flops'] / 1e8:.3f} x 10^8)   all learned parameters {summary['learned']:,}"
+    )
     for row in summary["paper"]:
         if row["counts"] == "one block":
-            print(f"  paper, {row['table']}: about {row['params']:,} params and {row['flops']:.2g} FLOPs a block; "
-                  f"here {block:,} and {block * 1024:,}")
+            print(
+                f"  paper, {row['table']}: about {row['params']:,} params and {row['flops']:.2g} FLOPs a block; "
+                f"here {block:,} and {block * 1024:,}"
+            )
         else:
-            print(f"  paper, {row['table']}: #Params {row['params'] / 1e6:.3g} M   FLOPs {row['flops'] / 1e8:.3g} x 10^8")
+            print(
+                f"  paper, {row['table']}: #Params {row['params'] / 1e6:.3g} M   FLOPs {row['flops'] / 1e8:.3g} x 10^8"
+            )
     head = ("block", "channels", "K", "params", "complementary condition", "Q / bound", "non-sparsity")
     print_columns([head, *map(_cells, summary["blocks"])], indent="  ")
-    print(f"  {schedule['epochs']:g} epochs = {schedule['max_iter']:,} iterations of {schedule['batch_size']}, steps at "
-          f"{', '.join(f'{s:,}' for s in schedule['stepvalue'])}; a test is {schedule['test_iter']} x {schedule['test_batch_size']}")
+    print(
+        f"  {schedule['epochs']:g} epochs = {schedule['max_iter']:,} iterations of {schedule['batch_size']}, steps at "
+        f"{', '.join(f'{s:,}' for s in schedule['stepvalue'])}; a test is {schedule['test_iter']} x {schedule['test_batch_size']}"
+    )
 
 
 def _cells(row: dict) -> tuple[str, ...]:
     first, last = row["first"], row["last"]
     name = first if first == last else f"{first} .. {last.rpartition('_')[2]}"
     widths = " -> ".join(map(str, dict.fromkeys(row["widths"])))
-    return (name, widths, ", ".join(map(str, row["branches"])), f"{row['parameters']:,}", row["verdict"],
-            f"{row['balance']:.3f}", f"{row['non_sparsity']:.4f}")
+    return (
+        name,
+        widths,
+        ", ".join(map(str, row["branches"])),
+        f"{row['parameters']:,}",
+        row["verdict"],
+        f"{row['balance']:.3f}",
+        f"{row['non_sparsity']:.4f}",
+    )
 
 
 def print_columns(rows, indent: str = ""):

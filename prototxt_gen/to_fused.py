@@ -1,8 +1,8 @@
 """Rewrites plain Caffe layers as our fused ones, in any net; blobs and their param specs go along.
 
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
-FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm. A lone dense Convolution stays. The fused
-layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
+FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm. A lone dense Convolution stays.
+The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
 """
 
 from prototxt_gen.command_line import Invalid
@@ -36,12 +36,14 @@ def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
 
 
 def _convolution_chain(graph: Graph, i: int) -> list[int]:
-    """Places of the layers from i on that make up one FusedGroupConvolution, which is written in the place of the first."""
+    """Places of the layers from i on that make up one FusedGroupConvolution, written in the place of the first."""
     chain, layers = [], graph.layers
     while i is not None:
         last = layers[chain[-1]].type if chain else ""
         permutation = layers[i].type == "ChannelPermutation" and last != "ChannelPermutation"
-        if not (permutation or _is_square(layers[i])) or not graph.untouched(layers[i].top[0], [*chain, i], reading=True):
+        if not (permutation or _is_square(layers[i])) or not graph.untouched(
+            layers[i].top[0], [*chain, i], reading=True
+        ):
             break
         chain.append(i)
         i = graph.next(i)
@@ -56,7 +58,8 @@ def _is_square(layer) -> bool:
     if layer.type != "Convolution" or len(layer.bottom) != 1 or len(layer.top) != 1 or param.axis != 1:
         return False
     return all(_square(param, field) is not None for field in ("kernel_size", "stride", "pad", "dilation")) and (
-        _square(param, "kernel_size") % 2 == 1)
+        _square(param, "kernel_size") % 2 == 1
+    )
 
 
 def _square(param, field: str) -> int | None:
@@ -86,7 +89,9 @@ def _batch_norm_chain(graph: Graph, i: int) -> list[int]:
             after = None
     if after is not None and layers[after].type == "ReLU" and layers[after].relu_param.negative_slope == 0:
         longer = [*chain, after]
-        residuals = [b for j in chain if layers[j].type == "Eltwise" for b in layers[j].bottom if b != layers[scale].top[0]]
+        residuals = [
+            b for j in chain if layers[j].type == "Eltwise" for b in layers[j].bottom if b != layers[scale].top[0]
+        ]
         if all(graph.untouched(bottom, longer) for bottom in [layers[i].bottom[0], *residuals]):
             chain = longer
     fits = graph.untouched(layers[i].bottom[0], chain) and graph.can_end_in_place(chain)
@@ -102,7 +107,9 @@ def _residual(eltwise, scaled: str) -> str | None:
     """The other blob of the sum; None if it is not a plain sum of two."""
     param, others = eltwise.eltwise_param, [bottom for bottom in eltwise.bottom if bottom != scaled]
     plain = param.operation == pb.EltwiseParameter.SUM and all(c == 1 for c in param.coeff)
-    return others[0] if plain and len(eltwise.bottom) == 2 and len(others) == 1 and others[0] != eltwise.top[0] else None
+    return (
+        others[0] if plain and len(eltwise.bottom) == 2 and len(others) == 1 and others[0] != eltwise.top[0] else None
+    )
 
 
 def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":

@@ -1,8 +1,8 @@
 """Rewrites our fused layers as plain Caffe layers and ChannelPermutation; blobs and their param specs go along.
 
-FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out (a permutation only where there
-is one; just X if it is one convolution without permutations). FusedBatchNorm X becomes X/norm, X/scale, X/add, X/relu. The
-last of them writes the fused layer's top, so the rest of the net stays as it is.
+FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out (a permutation only where
+there is one; just X if it is one convolution without permutations). FusedBatchNorm X becomes X/norm, X/scale, X/add,
+X/relu. The last of them writes the fused layer's top, so the rest of the net stays as it is.
 """
 
 from prototxt_gen.command_line import Invalid
@@ -50,7 +50,9 @@ def _expand_convolutions(fused):
     for i, stage in enumerate(param.stage, 1):
         parts += [(f"permute{i}", stage.permutation), (f"conv{i}", stage)]
     parts.append(("permute_out", param.output_permutation))
-    parts = [(part, message) for part, message in parts if part.startswith("conv") or message.index or message.interleave > 1]
+    parts = [
+        (part, message) for part, message in parts if part.startswith("conv") or message.index or message.interleave > 1
+    ]
     bottom = fused.bottom[0]
     for part, message in parts:
         top = fused.top[0] if part == parts[-1][0] else f"{fused.name}/{part}"

@@ -9,8 +9,11 @@ from prototxt_gen.architecture import Architecture
 def _found():
     for module in pkgutil.iter_modules(__path__):
         contents = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
-        cls = next(c for c in contents if isinstance(c, type) and issubclass(c, Architecture)
-                   and c.__module__.endswith(f".{module.name}"))
+        cls = next(
+            c
+            for c in contents
+            if isinstance(c, type) and issubclass(c, Architecture) and c.__module__.endswith(f".{module.name}")
+        )
         yield getattr(cls, "name", module.name), cls
 
 

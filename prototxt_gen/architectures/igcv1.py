@@ -5,7 +5,7 @@ from prototxt_gen.group_convolution import GroupConvolution
 
 
 class IgcV1(Architecture):
-    """L x (3x3, M); M x (1x1, L): a 3x3 with L primary branches of M channels, then a 1x1 with M branches of L channels.
+    """L x (3x3, M); M x (1x1, L): a 3x3 with L primary branches of M channels, a 1x1 with M branches of L.
 
     L = x / 2 in every stage, so M = 2, 4, 8; or M from --channels-per-branch.
     """

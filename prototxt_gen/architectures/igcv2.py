@@ -16,7 +16,9 @@ class IgcV2(Architecture):
         """L - 1"""
         layers = 3 if self.options.layers is None else self.options.layers
         if layers < 2:
-            raise Invalid(f"--layers {layers}: a block has a spatial convolution and at least one 1x1, so L is 2 or more")
+            raise Invalid(
+                f"--layers {layers}: a block has a spatial convolution and at least one 1x1, so L is 2 or more"
+            )
         return layers - 1
 
     def branches(self, stage, inputs, outputs):

@@ -19,5 +19,7 @@ class IgcV2I(IgcV2):
 
     def block(self, stage, inputs, outputs, stride):
         branches = outputs // check_branch(outputs, PRIMARY)
-        return [spatial(inputs, outputs, branches, stride),
-                *pointwise(outputs, outputs, self.branches(stage, outputs, outputs))]
+        return [
+            spatial(inputs, outputs, branches, stride),
+            *pointwise(outputs, outputs, self.branches(stage, outputs, outputs)),
+        ]
