@@ -1,0 +1,75 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "caffe/blob.hpp"
+#include "caffe/layer.hpp"
+#include "caffe/proto/caffe.pb.h"
+#include "caffe_layers/kernels/batch_norm_kernels.hpp"
+
+namespace caffe {
+
+/**
+ * @brief BatchNorm + Scale [+ Eltwise sum with a residual] [+ ReLU] in one layer that reads and writes memory once:
+ * y = relu(gamma * (x - mean) / sqrt(variance + eps) + beta + residual), per channel.
+ *
+ * bottom: x, N x C [x ...], and optionally the residual, of the same shape. top: y, of the same shape, and optionally
+ * the same y once more for a second reader (a skip connection): their gradients are added on the way, where Caffe's
+ * Split layer would need passes of its own. top[0] may be bottom[0]: x and y then share their gradient's memory, and
+ * the layer keeps x for the backward pass by giving the blob another memory for y (no copy).
+ *
+ * Statistics are those of stock BatchNorm: mean and variance of the batch (TRAIN), or of the moving averages (TEST, or
+ * use_global_stats: true). Parameter blobs: mean and variance sums (C), their common factor (1), as in stock BatchNorm,
+ * then gamma and beta (C), as in stock Scale with bias_term. The first three are no subject of the solver: their
+ * lr_mult is 0, and `param` entries that say otherwise are an error; the fourth and fifth `param` are gamma's and
+ * beta's.
+ *
+ * The moving average takes the unbiased variance, the normalisation the biased one (stock BatchNorm again).
+ */
+template <typename Dtype>
+class FusedBatchNormLayer : public Layer<Dtype> {
+ public:
+  explicit FusedBatchNormLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
+  void LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+
+  const char* type() const override { return "FusedBatchNorm"; }
+  int MinBottomBlobs() const override { return 1; }
+  int MaxBottomBlobs() const override { return 2; }
+  int MinTopBlobs() const override { return 1; }
+  int MaxTopBlobs() const override { return 2; }
+
+ protected:
+  void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
+  void Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                    const vector<Blob<Dtype>*>& bottom) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                    const vector<Blob<Dtype>*>& bottom) override;
+
+  enum ParameterBlob { kMean, kVariance, kFactor, kGamma, kBeta, kParameterBlobs };
+
+  /// Forward's first step: x, kept for backward where the layer works in place.
+  const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
+  /// Backward's x.
+  const Blob<Dtype>& Input(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
+
+  caffe_layers::BatchNormShape shape_;
+  bool use_global_stats_, relu_;
+  Dtype moving_average_fraction_, eps_;
+  /// What the last forward pass normalised by (the variance is the biased one).
+  Blob<Dtype> mean_, variance_;
+
+ private:
+  string Title() const;
+  void CreateParameters();
+  void FixStatistics();
+  void LoadGlobalStatistics();
+  void UpdateMovingAverage();
+
+  Blob<Dtype> input_;  // in place: x
+  const caffe_layers::BatchNormKernel<Dtype>* kernel_;
+};
+
+}  // namespace caffe

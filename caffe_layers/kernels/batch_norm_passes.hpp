@@ -1,0 +1,333 @@
+#pragma once
+
+// One source for every instruction set: batch_norm_{portable,avx2,avx512}.cpp include it, each compiled for its own.
+// Everything is in an anonymous namespace and only C headers are used, so that no AVX copy of a shared function exists.
+//
+// Each thread takes a few neighbouring channels and makes all its passes over them: a channel of a batch (64 x 32 x 32
+// floats are 256 KB) stays in the L2 cache, so memory is read once per tensor, not once per pass. Sums go through the
+// images in order, whatever the number of threads.
+
+#include <omp.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "caffe_layers/kernels/batch_norm_operands.hpp"
+
+namespace caffe_layers {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+constexpr int kMaxBlock = 32;    // channels a thread keeps the sums of
+constexpr int kRunBytes = 4096;  // neighbouring channels are joined until one image has this much of them: a page
+constexpr int kTile = 4096;      // values summed in T before the sum goes to double
+constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <typename T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+  typedef double wide __attribute__((vector_size(kVectorBytes / sizeof(T) * sizeof(double))));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::type;
+template <typename T>
+using Wide = typename VectorOf<T>::wide;
+
+// In what follows V is a Vector<T>, or T where less than a vector is left.
+template <typename V, typename T>
+inline V load(const T* p) {
+  V v;
+  memcpy(&v, p, sizeof(V));
+  return v;
+}
+template <typename V, typename T>
+inline void store(T* p, V v) {
+  memcpy(p, &v, sizeof(V));
+}
+
+/// Calls f(V(), i) for i = 0 .. n - 1, a vector at a time where possible.
+template <typename T, typename F>
+inline void for_each(int n, F f) {
+  int i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) f(Vector<T>(), i);
+  for (; i < n; ++i) f(T(), i);
+}
+
+template <typename V>
+struct Pair {
+  V first, second;
+};
+
+/// Two sums of one channel. The lanes stay apart until the end.
+template <typename T>
+struct Sums {
+  Wide<T> lanes_first = {}, lanes_second = {};
+  double first() const { return total(lanes_first); }
+  double second() const { return total(lanes_second); }
+
+  static double total(const Wide<T>& lanes) {
+    double sum = 0;
+    for (int k = 0; k < kLanes<T>; ++k) sum += lanes[k];
+    return sum;
+  }
+};
+
+/// Adds the pairs term(V(), i), i = 0 .. n - 1.
+template <typename T, typename Term>
+inline void add_terms(int n, Term term, Sums<T>* sums) {
+  constexpr int kUnroll = 4;  // independent sums hide the latency of an addition
+  constexpr int kStep = kUnroll * kLanes<T>;
+  for (int begin = 0, end; begin < n; begin = end) {
+    end = n - begin > kTile ? begin + kTile : n;
+    Vector<T> first[kUnroll] = {}, second[kUnroll] = {};
+    int i = begin;
+    for (; i + kStep <= end; i += kStep)
+#pragma GCC unroll 4
+      for (int k = 0; k < kUnroll; ++k) {
+        const Pair<Vector<T>> t = term(Vector<T>(), i + k * kLanes<T>);
+        first[k] += t.first;
+        second[k] += t.second;
+      }
+    for (; i + kLanes<T> <= end; i += kLanes<T>) {
+      const Pair<Vector<T>> t = term(Vector<T>(), i);
+      first[0] += t.first;
+      second[0] += t.second;
+    }
+    sums->lanes_first += __builtin_convertvector((first[0] + first[1]) + (first[2] + first[3]), Wide<T>);
+    sums->lanes_second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Wide<T>);
+    for (; i < end; ++i) {
+      const Pair<T> t = term(T(), i);
+      sums->lanes_first[0] += t.first;
+      sums->lanes_second[0] += t.second;
+    }
+  }
+}
+
+inline size_t offset(const BatchNormShape& shape, int n, int c) {
+  return (size_t(n) * shape.channels + c) * shape.spatial;
+}
+
+inline double values_per_channel(const BatchNormShape& shape) { return double(shape.num) * shape.spatial; }
+
+template <typename T>
+inline double inverse_std(T variance, T eps) {
+  return 1 / __builtin_sqrt(double(variance) + eps);
+}
+
+/// Batch norm without residual and ReLU: forward and backward must agree on it to the last bit, for the sign.
+template <typename T>
+struct Affine {
+  T mean, scale, shift;
+  template <typename V>
+  V operator()(V x) const {
+    return (x - mean) * scale + shift;
+  }
+};
+
+template <typename T, typename Pass>
+Affine<T> affine(const Pass& p, int c) {
+  return {p.mean[c], T(p.gamma[c] * inverse_std(p.variance[c], p.eps)), p.beta[c]};
+}
+
+/// Mean and variance of channels begin .. end - 1. Sums are of x minus the channel's mean in the first image: one pass,
+/// and squares lose at most a factor `num` of precision, whatever the data.
+template <typename T>
+void statistics(const BatchNormForward<T>& p, int begin, int end) {
+  const int spatial = p.shape.spatial;
+  const double m = values_per_channel(p.shape);
+  T shift[kMaxBlock];
+  Sums<T> sums[kMaxBlock];
+  for (int c = begin; c < end; ++c) {
+    const T* x = p.x + offset(p.shape, 0, c);
+    Sums<T> sum;
+    add_terms<T>(
+        spatial,
+        [=](auto v, int i) {
+          return Pair<decltype(v)>{load<decltype(v)>(x + i), {}};
+        },
+        &sum);
+    shift[c - begin] = T(sum.first() / spatial);
+  }
+  for (int n = 0; n < p.shape.num; ++n) {
+    for (int c = begin; c < end; ++c) {
+      const T* x = p.x + offset(p.shape, n, c);
+      const T origin = shift[c - begin];
+      const auto term = [=](auto v, int i) {
+        const auto d = load<decltype(v)>(x + i) - origin;
+        return Pair<decltype(v)>{d, d * d};
+      };
+      add_terms<T>(spatial, term, &sums[c - begin]);
+    }
+  }
+  for (int c = begin; c < end; ++c) {
+    const Sums<T>& sum = sums[c - begin];
+    const double mean = sum.first() / m, variance = sum.second() / m - mean * mean;
+    p.mean[c] = T(shift[c - begin] + mean);
+    p.variance[c] = T(variance < 0 ? 0 : variance);
+  }
+}
+
+template <typename T, bool kResidual, bool kRelu>
+void normalise(const BatchNormForward<T>& p, int begin, int end) {
+  for (int n = 0; n < p.shape.num; ++n) {
+    for (int c = begin; c < end; ++c) {
+      const size_t first = offset(p.shape, n, c);
+      const T *x = p.x + first, *residual = p.residual + (kResidual ? first : 0);
+      T* y = p.y + first;
+      const Affine<T> norm = affine<T>(p, c);
+      for_each<T>(p.shape.spatial, [=](auto v, int i) {
+        using V = decltype(v);
+        V value = norm(load<V>(x + i));
+        if (kResidual) value += load<V>(residual + i);
+        if (kRelu) value = value < T(0) ? V() : value;
+        store(y + i, value);
+      });
+    }
+  }
+}
+
+template <typename T>
+void forward_block(const BatchNormForward<T>& p, int begin, int end) {
+  if (p.batch_statistics) statistics(p, begin, end);
+  const auto pass = p.residual ? (p.relu ? normalise<T, true, true> : normalise<T, true, false>)
+                               : (p.relu ? normalise<T, false, true> : normalise<T, false, false>);
+  pass(p, begin, end);
+}
+
+enum class Mask { kNone, kSignOfX, kSignOfY };
+
+/// The gradient in front of the ReLU, for one channel of one image.
+template <typename T, Mask kMask, bool kSkip>
+struct Gradient {
+  const T *x, *y, *y_diff, *skip_diff;
+  Affine<T> norm;
+
+  Gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, size_t first)
+      : x(p.x + first),
+        y(kMask == Mask::kSignOfY ? p.y + first : nullptr),
+        y_diff(p.y_diff + first),
+        skip_diff(kSkip ? p.skip_diff + first : nullptr),
+        norm(norm) {}
+
+  template <typename V>
+  V operator()(V, int i) const {
+    V g = load<V>(y_diff + i);
+    if (kSkip) g += load<V>(skip_diff + i);
+    if (kMask == Mask::kSignOfX) g = norm(load<V>(x + i)) > T(0) ? g : V();
+    if (kMask == Mask::kSignOfY) g = load<V>(y + i) > T(0) ? g : V();
+    return g;
+  }
+};
+
+/// sums[c - begin]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
+/// the way.
+template <typename T, Mask kMask, bool kSkip>
+void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* sums) {
+  for (int n = 0; n < p.shape.num; ++n) {
+    for (int c = begin; c < end; ++c) {
+      const size_t first = offset(p.shape, n, c);
+      const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
+      const auto term = [&gradient](auto v, int i) {
+        using V = decltype(v);
+        const V g = gradient(v, i);
+        return Pair<V>{g, g * (load<V>(gradient.x + i) - gradient.norm.mean)};
+      };
+      if (T* residual_diff = p.residual_diff ? p.residual_diff + first : nullptr) {
+        const auto storing_term = [=](auto v, int i) {
+          const auto t = term(v, i);
+          store(residual_diff + i, t.first);
+          return t;
+        };
+        add_terms<T>(p.shape.spatial, storing_term, &sums[c - begin]);
+      } else {
+        add_terms<T>(p.shape.spatial, term, &sums[c - begin]);
+      }
+    }
+  }
+}
+
+/// x_diff = scale * (gradient - mean of gradient - normalised x * mean of (gradient * normalised x)).
+template <typename T, Mask kMask, bool kSkip>
+void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<T>* sums) {
+  const double m = values_per_channel(p.shape);
+  T of_x[kMaxBlock] = {}, constant[kMaxBlock] = {};
+  for (int c = begin; c < end && p.batch_statistics; ++c) {
+    const double inverse = inverse_std(p.variance[c], p.eps), scale = p.gamma[c] * inverse;
+    of_x[c - begin] = T(-scale * inverse * inverse * sums[c - begin].second() / m);
+    constant[c - begin] = T(-scale * sums[c - begin].first() / m);
+  }
+  for (int n = 0; n < p.shape.num; ++n) {
+    for (int c = begin; c < end; ++c) {
+      const size_t first = offset(p.shape, n, c);
+      const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
+      const T b = of_x[c - begin], a = constant[c - begin];
+      T* x_diff = p.x_diff + first;
+      for_each<T>(p.shape.spatial, [=](auto v, int i) {
+        using V = decltype(v);
+        store(x_diff + i,
+              gradient(v, i) * gradient.norm.scale + ((load<V>(gradient.x + i) - gradient.norm.mean) * b + a));
+      });
+    }
+  }
+}
+
+template <typename T, Mask kMask, bool kSkip>
+void backward_block(const BatchNormBackward<T>& p, int begin, int end) {
+  Sums<T> sums[kMaxBlock];
+  sum_gradients<T, kMask, kSkip>(p, begin, end, sums);
+  for (int c = begin; c < end; ++c) {
+    if (p.beta_diff) p.beta_diff[c] += T(sums[c - begin].first());
+    if (p.gamma_diff) p.gamma_diff[c] += T(sums[c - begin].second() * inverse_std(p.variance[c], p.eps));
+  }
+  if (!p.x_diff) return;
+  if (!p.residual_diff) return write_x_diff<T, kMask, kSkip>(p, begin, end, sums);
+  BatchNormBackward<T> masked = p;  // residual_diff is the gradient in front of the ReLU
+  masked.y_diff = p.residual_diff;
+  write_x_diff<T, Mask::kNone, false>(masked, begin, end, sums);
+}
+
+template <typename Pass, typename Block>
+void for_blocks(const Pass& p, Block block) {
+  const BatchNormShape& shape = p.shape;
+  const int per_thread = shape.channels / omp_get_max_threads();
+  const size_t image_bytes = shape.spatial * sizeof(*p.x);
+  int size = image_bytes >= kRunBytes ? 1 : int(kRunBytes / image_bytes);
+  if (size > per_thread) size = per_thread > 0 ? per_thread : 1;
+  if (size > kMaxBlock) size = kMaxBlock;
+  const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
+#pragma omp parallel for schedule(static) if (parallel)
+  for (int begin = 0; begin < shape.channels; begin += size)
+    block(p, begin, begin + size < shape.channels ? begin + size : shape.channels);
+}
+
+template <typename T>
+void forward(const BatchNormForward<T>& p) {
+  for_blocks(p, forward_block<T>);
+}
+
+template <typename T, bool kSkip>
+void backward(const BatchNormBackward<T>& p) {
+  if (!p.relu) return for_blocks(p, backward_block<T, Mask::kNone, kSkip>);
+  if (!p.residual) return for_blocks(p, backward_block<T, Mask::kSignOfX, kSkip>);
+  for_blocks(p, backward_block<T, Mask::kSignOfY, kSkip>);
+}
+
+template <typename T>
+void backward(const BatchNormBackward<T>& p) {
+  if (p.skip_diff)
+    backward<T, true>(p);
+  else
+    backward<T, false>(p);
+}
+
+}  // namespace
+}  // namespace caffe_layers

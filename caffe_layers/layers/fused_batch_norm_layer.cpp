@@ -1,0 +1,192 @@
+#include "caffe_layers/fused_batch_norm_layer.hpp"
+
+#include <algorithm>
+
+#include "caffe/filler.hpp"
+#include "caffe/util/math_functions.hpp"
+
+namespace caffe {
+
+template <typename Dtype>
+string FusedBatchNormLayer<Dtype>::Title() const {
+  return "Layer '" + this->layer_param_.name() + "' (FusedBatchNorm): ";
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const FusedBatchNormParameter& param = this->layer_param_.fused_batch_norm_param();
+  CHECK_GE(bottom[0]->num_axes(), 2) << Title() << "bottom has shape " << bottom[0]->shape_string()
+                                     << ": must be N x C or N x C x ...";
+  CHECK_GE(param.eps(), 0) << Title() << "eps is " << param.eps() << ": must not be negative";
+  shape_.channels = bottom[0]->shape(1);
+  use_global_stats_ = param.has_use_global_stats() ? param.use_global_stats() : this->phase_ == TEST;
+  moving_average_fraction_ = param.moving_average_fraction();
+  eps_ = param.eps();
+  relu_ = param.relu();
+  const bool reference = param.engine() == FusedBatchNormParameter::REFERENCE;
+  kernel_ =
+      reference ? &caffe_layers::reference_batch_norm_kernel<Dtype>() : &caffe_layers::pick_batch_norm_kernel<Dtype>();
+  LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
+  CreateParameters();
+  FixStatistics();
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::CreateParameters() {
+  const int channels = shape_.channels;
+  const vector<vector<int>> shapes = {{channels}, {channels}, {1}, {channels}, {channels}};
+  this->param_propagate_down_.resize(kParameterBlobs, true);
+  if (!this->blobs_.empty()) {  // given by `blobs` in the prototxt, as in stock layers
+    CHECK_EQ(this->blobs_.size(), kParameterBlobs) << Title() << "wrong number of parameter blobs";
+    for (int b = 0; b < kParameterBlobs; ++b) {
+      CHECK(this->blobs_[b]->shape() == shapes[b])
+          << Title() << "parameter blob " << b << " has shape " << this->blobs_[b]->shape_string() << ": must be "
+          << Blob<Dtype>(shapes[b]).shape_string();
+    }
+    return;
+  }
+  for (const auto& shape : shapes) this->blobs_.emplace_back(new Blob<Dtype>(shape));  // zeros
+  const FusedBatchNormParameter& param = this->layer_param_.fused_batch_norm_param();
+  FillerParameter scale_filler = param.scale_filler();
+  if (!param.has_scale_filler()) scale_filler.set_value(1);
+  shared_ptr<Filler<Dtype>>(GetFiller<Dtype>(scale_filler))->Fill(this->blobs_[kGamma].get());
+  shared_ptr<Filler<Dtype>>(GetFiller<Dtype>(param.bias_filler()))->Fill(this->blobs_[kBeta].get());
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::FixStatistics() {
+  for (int b = kMean; b <= kFactor; ++b) {
+    if (this->layer_param_.param_size() == b) this->layer_param_.add_param()->set_lr_mult(0);
+    CHECK_EQ(this->layer_param_.param(b).lr_mult(), 0)
+        << Title() << "param " << b << " has lr_mult " << this->layer_param_.param(b).lr_mult()
+        << ": must be 0, as the first three blobs (mean, variance, factor) are no learned parameters; gamma's and "
+           "beta's "
+        << "param are the fourth and fifth";
+  }
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const Blob<Dtype>& x = *bottom[0];
+  CHECK_GT(x.count(), 0) << Title() << "bottom has shape " << x.shape_string() << ": must not be empty";
+  CHECK_EQ(x.shape(1), shape_.channels) << Title() << "bottom has " << x.shape(1)
+                                        << " channels: must keep the number it was set up with";
+  shape_.num = x.shape(0);
+  shape_.spatial = x.count(2);
+  mean_.Reshape({shape_.channels});
+  variance_.Reshape({shape_.channels});
+  for (size_t b = 1; b < bottom.size(); ++b) {
+    CHECK(bottom[b]->shape() == x.shape()) << Title() << "the residual has shape " << bottom[b]->shape_string()
+                                           << ": must be that of x, " << x.shape_string();
+    CHECK_NE(bottom[b], top[0]) << Title() << "top and residual are the same blob: only x can be worked on in place";
+  }
+  if (top[0] == bottom[0])
+    input_.ReshapeLike(x);
+  else
+    top[0]->ReshapeLike(x);
+  for (size_t t = 1; t < top.size(); ++t) {
+    CHECK(std::find(bottom.begin(), bottom.end(), top[t]) == bottom.end())
+        << Title() << "the second top is one of the bottoms: must be a blob of its own";
+    top[t]->ReshapeLike(x);
+  }
+}
+
+template <typename Dtype>
+const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype>*>& bottom,
+                                                         const vector<Blob<Dtype>*>& top) {
+  if (top[0] != bottom[0]) return *bottom[0];
+  Blob<Dtype>* blob = top[0];
+  const size_t bytes = blob->data()->size();  // what the blob relies on until it asks for more: maybe more than count()
+  if (input_.data()->size() != bytes) {
+    Blob<Dtype> memory(vector<int>(1, bytes / sizeof(Dtype)));
+    memory.ReshapeLike(*blob);
+    input_.ShareData(memory);
+  }
+  Blob<Dtype> x(blob->shape());
+  x.ShareData(*blob);
+  blob->ShareData(input_);
+  input_.ShareData(x);
+  return input_;
+}
+
+template <typename Dtype>
+const Blob<Dtype>& FusedBatchNormLayer<Dtype>::Input(const vector<Blob<Dtype>*>& bottom,
+                                                     const vector<Blob<Dtype>*>& top) const {
+  return top[0] == bottom[0] ? input_ : *bottom[0];
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::LoadGlobalStatistics() {
+  const Dtype factor = this->blobs_[kFactor]->cpu_data()[0];
+  const Dtype scale = factor == 0 ? 0 : 1 / factor;
+  caffe_cpu_scale(shape_.channels, scale, this->blobs_[kMean]->cpu_data(), mean_.mutable_cpu_data());
+  caffe_cpu_scale(shape_.channels, scale, this->blobs_[kVariance]->cpu_data(), variance_.mutable_cpu_data());
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::UpdateMovingAverage() {
+  Dtype& factor = this->blobs_[kFactor]->mutable_cpu_data()[0];
+  factor = factor * moving_average_fraction_ + 1;
+  caffe_cpu_axpby(shape_.channels, Dtype(1), mean_.cpu_data(), moving_average_fraction_,
+                  this->blobs_[kMean]->mutable_cpu_data());
+  const int m = shape_.num * shape_.spatial;
+  const Dtype unbiased = m > 1 ? Dtype(m) / (m - 1) : 1;
+  caffe_cpu_axpby(shape_.channels, unbiased, variance_.cpu_data(), moving_average_fraction_,
+                  this->blobs_[kVariance]->mutable_cpu_data());
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (use_global_stats_) LoadGlobalStatistics();
+  caffe_layers::BatchNormForward<Dtype> pass = {};
+  pass.shape = shape_;
+  pass.x = KeepInput(bottom, top).cpu_data();
+  pass.residual = bottom.size() > 1 ? bottom[1]->cpu_data() : nullptr;
+  pass.gamma = this->blobs_[kGamma]->cpu_data();
+  pass.beta = this->blobs_[kBeta]->cpu_data();
+  pass.eps = eps_;
+  pass.relu = relu_;
+  pass.batch_statistics = !use_global_stats_;
+  pass.mean = mean_.mutable_cpu_data();
+  pass.variance = variance_.mutable_cpu_data();
+  pass.y = top[0]->mutable_cpu_data();
+  kernel_->forward(pass);
+  if (!use_global_stats_) UpdateMovingAverage();
+  if (top.size() > 1) top[1]->ShareData(*top[0]);
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                                              const vector<Blob<Dtype>*>& bottom) {
+  const auto parameter_diff = [this](int blob) {
+    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_cpu_diff() : nullptr;
+  };
+  caffe_layers::BatchNormBackward<Dtype> pass = {};
+  pass.shape = shape_;
+  pass.x = Input(bottom, top).cpu_data();
+  pass.y = top[0]->cpu_data();
+  pass.residual = bottom.size() > 1;
+  pass.gamma = this->blobs_[kGamma]->cpu_data();
+  pass.beta = this->blobs_[kBeta]->cpu_data();
+  pass.eps = eps_;
+  pass.relu = relu_;
+  pass.batch_statistics = !use_global_stats_;
+  pass.mean = mean_.cpu_data();
+  pass.variance = variance_.cpu_data();
+  pass.y_diff = top[0]->cpu_diff();
+  pass.skip_diff = top.size() > 1 ? top[1]->cpu_diff() : nullptr;
+  pass.x_diff = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : nullptr;
+  pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? bottom[1]->mutable_cpu_diff() : nullptr;
+  pass.gamma_diff = parameter_diff(kGamma);
+  pass.beta_diff = parameter_diff(kBeta);
+  kernel_->backward(pass);
+}
+
+#ifdef CPU_ONLY
+STUB_GPU(FusedBatchNormLayer);
+#endif
+
+INSTANTIATE_CLASS(FusedBatchNormLayer);
+REGISTER_LAYER_CLASS(FusedBatchNorm);
+
+}  // namespace caffe

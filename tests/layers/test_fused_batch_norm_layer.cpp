@@ -1,0 +1,284 @@
+// FusedBatchNorm against the stock layers it stands for, and against finite differences.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "caffe/filler.hpp"
+#include "caffe/layer_factory.hpp"
+#include "caffe/net.hpp"
+#include "caffe/test/test_caffe_main.hpp"
+#include "caffe/test/test_gradient_check_util.hpp"
+#include "caffe_layers/fused_batch_norm_layer.hpp"
+#include "google/protobuf/text_format.h"
+
+namespace caffe {
+namespace {
+
+struct Case {
+  vector<int> shape;
+  bool relu, residual, in_place, two_tops, global;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  for (int dim : c.shape) out << dim << " ";
+  return out << (c.relu ? "relu " : "") << (c.residual ? "residual " : "") << (c.in_place ? "in place " : "")
+             << (c.two_tops ? "two tops " : "") << (c.global ? "global statistics" : "");
+}
+
+vector<Case> AllCases() {
+  // Spatial sizes below, at and above vectors; vectors of channels (N x C); one value per channel; three spatial axes.
+  const vector<vector<int>> shapes = {{4, 3, 4, 4}, {3, 5, 7, 7}, {2, 17, 5, 13},
+                                      {6, 9},       {1, 4, 1, 1}, {2, 3, 2, 3, 4}};
+  vector<Case> cases;
+  for (const auto& shape : shapes)
+    for (int flags = 0; flags < 32; ++flags)
+      cases.push_back({shape, bool(flags & 1), bool(flags & 2), bool(flags & 4), bool(flags & 8), bool(flags & 16)});
+  return cases;
+}
+
+template <typename Dtype>
+void Fill(Blob<Dtype>* blob, Dtype low, Dtype high, bool diff = false) {
+  caffe_rng_uniform(blob->count(), low, high, diff ? blob->mutable_cpu_diff() : blob->mutable_cpu_data());
+}
+
+template <typename Dtype>
+void ExpectNear(const Blob<Dtype>& expected, const Blob<Dtype>& actual, bool diff, const string& what) {
+  ASSERT_EQ(expected.count(), actual.count()) << what;
+  const Dtype *e = diff ? expected.cpu_diff() : expected.cpu_data(), *a = diff ? actual.cpu_diff() : actual.cpu_data();
+  const Dtype tolerance = sizeof(Dtype) == 4 ? 2e-4 : 1e-10;
+  for (int i = 0; i < expected.count(); ++i)
+    ASSERT_NEAR(e[i], a[i], tolerance * std::max<Dtype>(1, std::abs(e[i]))) << what << " at " << i;
+}
+
+template <typename Dtype>
+shared_ptr<Layer<Dtype>> MakeLayer(const string& prototxt) {
+  LayerParameter param;
+  CHECK(google::protobuf::TextFormat::ParseFromString(prototxt, &param)) << prototxt;
+  return LayerRegistry<Dtype>::CreateLayer(param);
+}
+
+/// What FusedBatchNorm stands for: BatchNorm, Scale, Eltwise, ReLU, each with a top of its own.
+template <typename Dtype>
+class StockLayers {
+ public:
+  StockLayers(const Case& c, const string& phase, Blob<Dtype>* x, Blob<Dtype>* residual) : tops_(4) {
+    const string global = c.global ? "use_global_stats: true" : "";
+    Add("type: 'BatchNorm' " + phase + " batch_norm_param { moving_average_fraction: 0.9 eps: 2e-5 " + global + "}",
+        {x});
+    Add("type: 'Scale' scale_param { bias_term: true }", {&tops_[0]});
+    if (c.residual) Add("type: 'Eltwise'", {&tops_[layers_.size() - 1], residual});
+    if (c.relu) Add("type: 'ReLU'", {&tops_[layers_.size() - 1]});
+  }
+
+  Blob<Dtype>* top() { return &tops_[layers_.size() - 1]; }
+  Blob<Dtype>* parameter(int b) { return b < 3 ? layers_[0]->blobs()[b].get() : layers_[1]->blobs()[b - 3].get(); }
+  void Forward() {
+    for (size_t l = 0; l < layers_.size(); ++l) layers_[l]->Forward(bottoms_[l], {&tops_[l]});
+  }
+  void Backward() {
+    for (size_t l = layers_.size(); l-- > 0;)
+      layers_[l]->Backward({&tops_[l]}, vector<bool>(bottoms_[l].size(), true), bottoms_[l]);
+  }
+
+ private:
+  void Add(const string& prototxt, const vector<Blob<Dtype>*>& bottom) {
+    Blob<Dtype>* top = &tops_[layers_.size()];
+    layers_.push_back(MakeLayer<Dtype>(prototxt));
+    bottoms_.push_back(bottom);
+    layers_.back()->SetUp(bottom, {top});
+  }
+
+  vector<shared_ptr<Layer<Dtype>>> layers_;
+  vector<vector<Blob<Dtype>*>> bottoms_;
+  vector<Blob<Dtype>> tops_;
+};
+
+string FusedPrototxt(const Case& c, const string& phase, const string& engine) {
+  return "name: 'bn' type: 'FusedBatchNorm' " + phase +
+         " fused_batch_norm_param { moving_average_fraction: 0.9 eps: 2e-5 " +
+         "relu: " + (c.relu ? "true " : "false ") + (c.global ? "use_global_stats: true " : "") + "engine: " + engine +
+         "}";
+}
+
+}  // namespace
+
+template <typename TypeParam>
+class FusedBatchNormLayerTest : public MultiDeviceTest<TypeParam> {
+ protected:
+  typedef typename TypeParam::Dtype Dtype;
+
+  /// Some iterations of both on new data each time: values, gradients and moving averages; then the TEST phase.
+  void CompareWithStock(const Case& c, const string& engine) {
+    std::ostringstream title;
+    title << c << " engine " << engine;
+    SCOPED_TRACE(title.str());
+    Blob<Dtype> x(c.shape), residual(c.shape), in_place(c.shape), top, second_top;
+    Blob<Dtype> stock_residual(c.shape);
+    for (const string phase : {"phase: TRAIN", "phase: TEST"}) {
+      StockLayers<Dtype> stock(c, phase, &x, &stock_residual);
+      Blob<Dtype> own_x(c.shape);
+      const auto layer = MakeLayer<Dtype>(FusedPrototxt(c, phase, engine));
+      vector<Blob<Dtype>*> bottoms = {&own_x}, tops = {c.in_place ? &own_x : &top};
+      if (c.residual) bottoms.push_back(&residual);
+      if (c.two_tops) tops.push_back(&second_top);
+      layer->SetUp(bottoms, tops);
+      ASSERT_EQ(5, layer->blobs().size());
+      for (int b = 0; b < 5; ++b) {
+        ASSERT_EQ(stock.parameter(b)->shape(), layer->blobs()[b]->shape());
+        ExpectNear(*stock.parameter(b), *layer->blobs()[b], false, "initial parameter");
+        // Statistics as a run would have left them; also what the TEST phase reads.
+        Fill<Dtype>(stock.parameter(b), b == 4 ? -0.5 : 0.5, 1.5);
+        layer->blobs()[b]->CopyFrom(*stock.parameter(b));
+        caffe_set(layer->blobs()[b]->count(), Dtype(b), layer->blobs()[b]->mutable_cpu_diff());  // is added to
+        stock.parameter(b)->CopyFrom(*layer->blobs()[b], true);
+      }
+      for (int iteration = 0; iteration < 3; ++iteration) {
+        Fill<Dtype>(&x, 1, 4);
+        Fill<Dtype>(&stock_residual, -1, 1);
+        own_x.CopyFrom(x);
+        residual.CopyFrom(stock_residual);
+        stock.Forward();
+        layer->Forward(bottoms, tops);
+        for (const Blob<Dtype>* y : tops) ExpectNear(*stock.top(), *y, false, "top");
+        Fill<Dtype>(stock.top(), -1, 1, true);
+        tops[0]->CopyFrom(*stock.top(), true);
+        if (c.two_tops) {
+          Fill<Dtype>(tops[1], -1, 1, true);
+          caffe_axpy(x.count(), Dtype(1), tops[1]->cpu_diff(), stock.top()->mutable_cpu_diff());
+        }
+        stock.Backward();
+        // With one value per channel stock Scale overwrites gamma's gradient, where it should add to it.
+        if (x.count() == x.shape(1)) caffe_set(x.shape(1), Dtype(0), layer->blobs()[3]->mutable_cpu_diff());
+        layer->Backward(tops, vector<bool>(bottoms.size(), true), bottoms);
+        ExpectNear(x, own_x, true, "gradient of x");
+        if (c.residual) ExpectNear(stock_residual, residual, true, "gradient of the residual");
+        for (int b = 0; b < 5; ++b) {
+          ExpectNear(*stock.parameter(b), *layer->blobs()[b], false, "parameter");
+          ExpectNear(*stock.parameter(b), *layer->blobs()[b], true, "gradient of a parameter");
+        }
+      }
+    }
+  }
+
+  void CheckGradient(const string& param, bool residual, bool two_tops) {
+    SCOPED_TRACE(param + (residual ? " residual" : "") + (two_tops ? " two tops" : ""));
+    Caffe::set_random_seed(1701);
+    Blob<Dtype> x(3, 2, 2, 3), r(3, 2, 2, 3), top, second_top;
+    Fill<Dtype>(&x, 1, 2);
+    Fill<Dtype>(&r, -0.1, 0.1);
+    for (int i = 0; i < x.count(); i += 2) x.mutable_cpu_data()[i] *= -1;
+    vector<Blob<Dtype>*> bottoms = {&x}, tops = {&top};
+    if (residual) bottoms.push_back(&r);
+    if (two_tops) tops.push_back(&second_top);
+    const auto layer = MakeLayer<Dtype>(
+        "type: 'FusedBatchNorm' fused_batch_norm_param { scale_filler { type: 'uniform' min: 0.8 max: 1.5 } "
+        "bias_filler { type: 'uniform' min: -0.2 max: 0.2 } " +
+        param + "}");
+    layer->SetUp(bottoms, tops);
+    layer->Forward(bottoms, tops);
+    for (int i = 0; i < top.count(); ++i) {
+      const Dtype y = top.cpu_data()[i];
+      ASSERT_TRUE(y == 0 || std::abs(y) > 0.1) << "too near the ReLU's kink for finite differences";
+    }
+    GradientChecker<Dtype> checker(1e-2, 2e-3);
+    checker.CheckGradientExhaustive(layer.get(), bottoms, tops);
+  }
+};
+
+TYPED_TEST_CASE(FusedBatchNormLayerTest, TestDtypesAndDevices);
+
+TYPED_TEST(FusedBatchNormLayerTest, TestEqualsStockLayers) {
+  Caffe::set_random_seed(1701);
+  for (const Case& c : AllCases()) this->CompareWithStock(c, "DEFAULT");
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestReferenceEqualsStockLayers) {
+  Caffe::set_random_seed(1701);
+  for (const Case& c : AllCases()) this->CompareWithStock(c, "REFERENCE");
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestGradient) {
+  for (const string engine : {"engine: DEFAULT", "engine: REFERENCE"})
+    for (const string relu : {" relu: false", " relu: true"})
+      for (int flags = 0; flags < 4; ++flags) this->CheckGradient(engine + relu, flags & 1, flags & 2);
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestGradientOnlyWhereAskedFor) {
+  typedef typename TypeParam::Dtype Dtype;
+  Blob<Dtype> x(2, 3, 4, 4), residual(2, 3, 4, 4), top;
+  const vector<Blob<Dtype>*> bottoms = {&x, &residual}, tops = {&top};
+  const auto layer = MakeLayer<Dtype>("type: 'FusedBatchNorm' fused_batch_norm_param { relu: true }");
+  layer->SetUp(bottoms, tops);
+  vector<Blob<Dtype>*> gradients = {&x, &residual, layer->blobs()[3].get(), layer->blobs()[4].get()};
+  for (size_t asked = 0; asked < gradients.size(); ++asked) {
+    Fill<Dtype>(&x, -1, 1);
+    Fill<Dtype>(&residual, -1, 1);
+    layer->Forward(bottoms, tops);
+    Fill<Dtype>(&top, 1, 2, true);
+    for (Blob<Dtype>* blob : gradients) caffe_set(blob->count(), Dtype(7), blob->mutable_cpu_diff());
+    for (int b = 3; b < 5; ++b) layer->set_param_propagate_down(b, asked == size_t(b - 1));
+    layer->Backward(tops, {asked == 0, asked == 1}, bottoms);
+    for (size_t g = 0; g < gradients.size(); ++g) {
+      int changed = 0;
+      for (int i = 0; i < gradients[g]->count(); ++i) changed += gradients[g]->cpu_diff()[i] != 7;
+      EXPECT_EQ(g == asked, changed > 0) << "gradient " << g << " when " << asked << " is asked for";
+    }
+  }
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestReshapeInPlace) {
+  typedef typename TypeParam::Dtype Dtype;
+  Blob<Dtype> x(4, 3, 5, 5);
+  const auto in_place = MakeLayer<Dtype>("type: 'FusedBatchNorm'"), apart = MakeLayer<Dtype>("type: 'FusedBatchNorm'");
+  Blob<Dtype> top, copy(4, 3, 5, 5);
+  in_place->SetUp({&x}, {&x});
+  apart->SetUp({&copy}, {&top});
+  // The blob grows and shrinks between its turns with the layer: the exchanged memory must stay large enough.
+  for (const int num : {4, 2, 6, 1, 5, 6, 7}) {
+    x.Reshape({num + 2, 3, 5, 5});
+    x.Reshape({num, 3, 5, 5});
+    Fill<Dtype>(&x, 1, 2);
+    copy.ReshapeLike(x);
+    copy.CopyFrom(x);
+    in_place->Forward({&x}, {&x});
+    apart->Forward({&copy}, {&top});
+    Fill<Dtype>(&top, -1, 1, true);
+    x.CopyFrom(top, true);
+    in_place->Backward({&x}, {true}, {&x});
+    apart->Backward({&top}, {true}, {&copy});
+    ExpectNear(top, x, false, "top");
+    ExpectNear(copy, x, true, "gradient of x");
+  }
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestStatisticsAreNotLearned) {
+  typedef typename TypeParam::Dtype Dtype;
+  NetParameter param;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }"
+      "layer { name: 'a' type: 'FusedBatchNorm' bottom: 'data' top: 'a' }"
+      "layer { name: 'b' type: 'FusedBatchNorm' bottom: 'a' top: 'b' param { lr_mult: 0 } param { lr_mult: 0 }"
+      "  param { lr_mult: 0 } param { lr_mult: 2 decay_mult: 0 } param { lr_mult: 3 } }",
+      &param));
+  const Net<Dtype> net(param);
+  EXPECT_EQ(vector<float>({0, 0, 0, 1, 1, 0, 0, 0, 2, 3}), net.params_lr());
+  EXPECT_EQ(vector<float>({1, 1, 1, 1, 1, 1, 1, 1, 0, 1}), net.params_weight_decay());
+}
+
+TYPED_TEST(FusedBatchNormLayerTest, TestBadInputEndsWithAMessage) {
+  typedef typename TypeParam::Dtype Dtype;
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  Blob<Dtype> x(2, 3, 4, 4), same(2, 3, 4, 4), other(2, 3, 4, 5), vector_blob(vector<int>(1, 3)), top;
+  const string name = "name: 'bn' type: 'FusedBatchNorm' ";
+  const auto set_up = [&](const string& more, const vector<Blob<Dtype>*>& bottoms, Blob<Dtype>* y) {
+    MakeLayer<Dtype>(name + more)->SetUp(bottoms, {y});
+  };
+  EXPECT_DEATH(set_up("", {&vector_blob}, &top), "Layer 'bn'.*shape 3 .*must be N x C");
+  EXPECT_DEATH(set_up("", {&x, &other}, &top), "residual has shape 2 3 4 5 .*must be that of x, 2 3 4 4");
+  EXPECT_DEATH(set_up("", {&x, &same}, &same), "top and residual are the same blob");
+  EXPECT_DEATH(set_up("param { lr_mult: 1 }", {&x}, &top), "param 0 has lr_mult 1: must be 0");
+  EXPECT_DEATH(set_up("fused_batch_norm_param { eps: -1 }", {&x}, &top), "eps is -1");
+  EXPECT_DEATH(set_up("blobs { shape { dim: 1 } data: 1 }", {&x}, &top), "wrong number of parameter blobs");
+}
+
+}  // namespace caffe
