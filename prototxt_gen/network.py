@@ -33,6 +33,8 @@ def train_val_net(
 def deploy_net(name: str, plan: Plan, dataset: Dataset) -> "pb.NetParameter":
     """From normalised images, (x - mean) / std, to class probabilities."""
     writer = NetWriter(name)
-    writer.layer("Input", "data", []).input_param.shape.add(dim=[1, dataset.channels, dataset.size, dataset.size])
+    # Not named as AugmentedData is: Caffe would want to load that layer's blob, its place in the data, into this one.
+    layer = writer.layer("Input", "input", [], ["data"])
+    layer.input_param.shape.add(dim=[1, dataset.channels, dataset.size, dataset.size])
     writer.layer("Softmax", "prob", [writer.network(plan, dataset.classes)])
     return writer.net
