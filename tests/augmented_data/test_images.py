@@ -50,7 +50,9 @@ def test_padded_crops_and_flips(tmp_path, write_lmdb, data_net, mode):
     """Each image is one of the 81 crops of its padded original, plain or mirrored; corners and flips are uniform."""
     images = photos(100, 16, 16)
     source = write_lmdb(tmp_path / "lmdb", images, range(100))
-    data, labels = draw(data_net(source, f"batch_size: 100 crop_size: 16 pad: 4 mirror: true pad_mode: {mode} {NORMALISATION}"), 60)
+    data, labels = draw(
+        data_net(source, f"batch_size: 100 crop_size: 16 pad: 4 mirror: true pad_mode: {mode} {NORMALISATION}"), 60
+    )
     padding = [(0, 0), (0, 0), (4, 4), (4, 4)]
     if mode == "BLACK":
         padded = normalised(np.pad(images, padding))

@@ -130,7 +130,9 @@ def test_interrupted_by_control_c_and_resumed(tmp_path, caffe_command, source):
     whole.run()
     stopped = Training(tmp_path / "stopped", caffe_command, source)
     assert stopped.run_until(SNAPSHOT + 7, signal.SIGINT) == 0
-    (last,) = (path for path in stopped.folder.glob("*.solverstate") if path != stopped.snapshot(SNAPSHOT, path.suffix[1:]))
+    (last,) = (
+        path for path in stopped.folder.glob("*.solverstate") if path != stopped.snapshot(SNAPSHOT, path.suffix[1:])
+    )
     assert 0 < int(re.search(r"_iter_(\d+)", last.name)[1]) < ITERATIONS
     stopped.run(f"--snapshot={last}")
     assert_same_end(whole, stopped)
