@@ -12,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.channel_statistics import ChannelStatistics
-from data_prep.datum import ENCODINGS, Image, encode_datum
+from data_prep.datum import ENCODINGS, Image, decode_image, encode_datum
 from data_prep.errors import DataError
 from data_prep.lmdb_io import LmdbWriter, record_key
+from data_prep.sources import Source
 from data_prep.staging import staging
 
 BATCH_BYTES = 1 << 23  # of pixels in memory, and in one LMDB transaction
@@ -31,9 +32,12 @@ class Split:
 
 @dataclass
 class Dataset:
+    """`notes` is what else dataset.json should tell."""
+
     classes: list[str]
     train: Split
     test: Split
+    notes: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -64,6 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser, name: str, source_help: str) 
         "--encoding", choices=ENCODINGS, default="raw", help="of the records (default: raw, the fastest to read)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the records' shuffled order (default: 1)")
+
+
+def add_size_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--size", type=_side, help=f"resize all images to SIZE x SIZE with OpenCV (default: {default})")
+
+
+def file_split(source: Source, prefix: str, paths: list[str], labels: np.ndarray, size: int | None) -> Split:
+    """A split of image files: `paths` below `prefix` in `source`."""
+
+    def read(index: int) -> Image:
+        name = prefix + paths[index]
+        return decode_image(source.read(name), source.where(name), size)
+
+    return Split(labels, paths, read)
 
 
 def prepare(out: Path, recipe: Recipe, load: Callable[[Path], AbstractContextManager[Dataset]]) -> None:
@@ -132,6 +150,7 @@ def write_dataset(folder: Path, dataset: Dataset, recipe: Recipe) -> dict:
         "source": recipe.source,
         **recipe.decides(),
         "classes": dataset.classes,
+        **dataset.notes,
     }
 
 
@@ -175,3 +194,10 @@ def _records(
         )
         for position, image in enumerate(images, start)
     ]
+
+
+def _side(text: str) -> int:
+    side = int(text)
+    if not 1 <= side <= 4096:
+        raise argparse.ArgumentTypeError(f"{side} is not between 1 and 4096 pixels")
+    return side

@@ -13,7 +13,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from tqdm import tqdm
@@ -101,15 +101,20 @@ class ArchiveSource(Source):
         return self._open_member(self._members[name])
 
     def _add(self, name: str, member: object) -> None:
-        path = PurePosixPath(name)
-        if path.name.startswith("."):  # what macOS adds
+        name = name.removeprefix("./")
+        folder, _, file = name.rpartition("/")
+        if file.startswith("."):  # what macOS adds
             return
-        self._members[str(path)] = member
-        folder = _folder_name(path.parent)
-        self._files[folder].add(path.name)
-        for parent in path.parents:
-            if parent.name:
-                self._folders[_folder_name(parent.parent)].add(parent.name)
+        self._members[name] = member
+        if folder not in self._files:
+            self._add_folder(folder)
+        self._files[folder].add(file)
+
+    def _add_folder(self, folder: str) -> None:
+        parent, _, name = folder.rpartition("/")
+        if name and name not in self._folders[parent]:
+            self._folders[parent].add(name)
+            self._add_folder(parent)
 
 
 class ZipSource(ArchiveSource):
@@ -194,10 +199,6 @@ def checksums(path: Path) -> dict[str, str]:
 def file_digest(path: Path, algorithm: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _folder_name(path: PurePosixPath) -> str:
-    return "" if path == PurePosixPath(".") else str(path)
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
