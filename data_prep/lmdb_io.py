@@ -29,7 +29,7 @@ class LmdbWriter:
             raise DataError(f"cannot write {path}: {error}") from None
 
     def put(self, records: list[tuple[bytes, bytes]]) -> None:
-        """Raises DataError when the disk is full or refuses."""
+        """Raises OSError when the disk is full, DataError when LMDB fails otherwise."""
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
@@ -38,14 +38,21 @@ class LmdbWriter:
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
             except lmdb.Error as error:
-                raise DataError(f"cannot write {self._path}: {error}") from None
+                self._fail(error, sum(len(value) for _, value in records))
 
     def finish(self) -> None:
         """Returns when everything is on the disk."""
         try:
             self._env.sync(True)
         except lmdb.Error as error:
-            raise DataError(f"cannot write {self._path}: {error}") from None
+            self._fail(error, 0)
+
+    def _fail(self, error: lmdb.Error, size: int) -> None:
+        """LMDB calls any write that was cut short an I/O error; a write of our own tells the system's reason."""
+        with open(self._path / "data.mdb", "ab", buffering=0) as file:
+            while size > 0:
+                size -= file.write(bytes(size))
+        raise DataError(f"cannot write {self._path}: {error}")
 
     def __enter__(self) -> "LmdbWriter":
         return self
