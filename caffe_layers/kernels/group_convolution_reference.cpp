@@ -11,6 +11,17 @@ using Stage = GroupConvolutionStage;
 size_t input_size(const Stage& s) { return static_cast<size_t>(s.in_channels) * s.in_height * s.in_width; }
 size_t output_size(const Stage& s) { return static_cast<size_t>(s.out_channels) * s.out_height * s.out_width; }
 
+/// Output positions begin .. end - 1 whose input position, position * stride + offset, is not in the padding.
+struct Range {
+  int begin, end;
+};
+
+Range inside(int offset, int stride, int input, int output) {
+  const int begin = offset < 0 ? (-offset + stride - 1) / stride : 0;
+  const int end = offset < input ? (input - 1 - offset) / stride + 1 : 0;
+  return {begin, std::min(end, output)};
+}
+
 /// Calls visit(output index, weight index, input index) for every product of the stage's sums (P W x of equation 4)
 ///   out[o][y][x] = sum over i, ky, kx of w[o][i][ky][kx] * in[input_channel[g * I + i]][in_y][in_x],
 ///   in_y = y * stride - pad + ky * dilation, in_x likewise,
@@ -18,20 +29,21 @@ size_t output_size(const Stage& s) { return static_cast<size_t>(s.out_channels) 
 template <typename Visit>
 void for_each_product(const Stage& s, Visit visit) {
   const int group_in = s.in_channels / s.group, group_out = s.out_channels / s.group;
+  size_t weight = 0;
   for (int o = 0; o < s.out_channels; ++o) {
     for (int i = 0; i < group_in; ++i) {
       const size_t channel = s.input_channel[o / group_out * group_in + i];
       for (int ky = 0; ky < s.kernel; ++ky) {
-        for (int kx = 0; kx < s.kernel; ++kx) {
-          const size_t weight_index = ((static_cast<size_t>(o) * group_in + i) * s.kernel + ky) * s.kernel + kx;
-          for (int y = 0; y < s.out_height; ++y) {
-            const int in_y = y * s.stride - s.pad + ky * s.dilation;
-            if (in_y < 0 || in_y >= s.in_height) continue;
-            for (int x = 0; x < s.out_width; ++x) {
-              const int in_x = x * s.stride - s.pad + kx * s.dilation;
-              if (in_x < 0 || in_x >= s.in_width) continue;
-              const size_t output_index = (static_cast<size_t>(o) * s.out_height + y) * s.out_width + x;
-              visit(output_index, weight_index, (channel * s.in_height + in_y) * s.in_width + in_x);
+        const int offset_y = ky * s.dilation - s.pad;
+        const Range rows = inside(offset_y, s.stride, s.in_height, s.out_height);
+        for (int kx = 0; kx < s.kernel; ++kx, ++weight) {
+          const int offset_x = kx * s.dilation - s.pad;
+          const Range columns = inside(offset_x, s.stride, s.in_width, s.out_width);
+          for (int y = rows.begin; y < rows.end; ++y) {
+            const size_t out_row = (static_cast<size_t>(o) * s.out_height + y) * s.out_width;
+            const size_t in_row = (channel * s.in_height + y * s.stride + offset_y) * s.in_width;
+            for (int x = columns.begin; x < columns.end; ++x) {
+              visit(out_row + x, weight, in_row + x * s.stride + offset_x);
             }
           }
         }

@@ -82,7 +82,9 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
                               << "differently";
   CHECK_EQ(bottom[0]->shape(1), chain_.stages[0].in_channels)
       << layer << "bottom has " << bottom[0]->shape(1) << " channels: must keep the number it was set up with";
-  chain_ = BuildChain(*bottom[0]);
+  const GroupConvolutionStage& first = chain_.stages.front();
+  const vector<int> set_up_for = {chain_.batch, first.in_channels, first.in_height, first.in_width};
+  if (bottom[0]->shape() != set_up_for) chain_ = BuildChain(*bottom[0]);
   const GroupConvolutionStage& last = chain_.stages.back();
   top[0]->Reshape({chain_.batch, last.out_channels, last.out_height, last.out_width});
 

@@ -1,0 +1,237 @@
+// Kernels of group convolution chains on plain pointers: the reference against a naive loop, every other entry of the
+// table that runs here against the reference.
+#include <omp.h>
+
+#include <cstring>
+#include <iostream>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "caffe_layers/kernels/group_convolution_kernels.hpp"
+#include "caffe_layers/layer_params.hpp"
+#include "group_convolution_shapes.hpp"
+#include "naive_chain.hpp"
+
+namespace caffe_layers_test {
+
+using caffe_layers::ChainGradients;
+using caffe_layers::GroupConvolutionKernel;
+
+namespace {
+
+GroupConvolutionChain make_chain(const GroupConvolutionShape& shape) {
+  return caffe::chain_from_param(shape.param, shape.bottom[0], shape.bottom[1], shape.bottom[2], shape.bottom[3]);
+}
+
+/// Scratch memory of exactly the size a kernel asked for, full of NaN, that notices writes behind its end.
+class Workspace {
+ public:
+  explicit Workspace(size_t bytes) : bytes_(bytes), memory_(bytes + 64 + kGuard, '\xff') {
+    begin_ = memory_.data() + (64 - reinterpret_cast<size_t>(memory_.data()) % 64);
+  }
+  ~Workspace() {
+    for (size_t i = 0; begin_ + bytes_ + i < memory_.data() + memory_.size(); ++i) {
+      EXPECT_EQ('\xff', begin_[bytes_ + i]) << "workspace overrun";
+    }
+  }
+  void* get() { return begin_; }
+
+ private:
+  static constexpr size_t kGuard = 256;
+  size_t bytes_;
+  std::vector<char> memory_;
+  char* begin_;
+};
+
+template <typename T>
+std::vector<T> run_forward(const GroupConvolutionKernel<T>& kernel, const GroupConvolutionChain& chain,
+                           const ChainData<T>& data) {
+  std::vector<T> top(top_count(chain), std::numeric_limits<T>::quiet_NaN());
+  Workspace workspace(kernel.workspace_bytes(chain, false));
+  kernel.forward(chain, data.bottom.data(), data.parameters(), top.data(), workspace.get());
+  return top;
+}
+
+/// What parameter gradients hold before backward adds to them.
+constexpr int kBefore = 3;
+
+/// Which gradients to ask for: bit 0 bottom, then a bit per stage for its weights and one for its bias.
+template <typename T>
+ChainResults<T> run_backward(const GroupConvolutionKernel<T>& kernel, const GroupConvolutionChain& chain,
+                             const ChainData<T>& data, unsigned asked) {
+  ChainResults<T> results;
+  ChainGradients<T> gradients;
+  results.bottom_diff.assign(bottom_count(chain), std::numeric_limits<T>::quiet_NaN());
+  gradients.bottom = asked & 1 ? results.bottom_diff.data() : nullptr;
+  for (size_t s = 0; s < chain.stages.size(); ++s) {
+    results.weight_diff.emplace_back(data.weight[s].size(), kBefore);
+    results.bias_diff.emplace_back(data.bias[s].size(), kBefore);
+    gradients.weight.push_back(asked >> (2 * s + 1) & 1 ? results.weight_diff[s].data() : nullptr);
+    const bool bias = chain.stages[s].bias && (asked >> (2 * s + 2) & 1);
+    gradients.bias.push_back(bias ? results.bias_diff[s].data() : nullptr);
+  }
+  Workspace workspace(kernel.workspace_bytes(chain, true));
+  kernel.backward(chain, data.bottom.data(), data.parameters(), data.top_diff.data(), gradients, workspace.get());
+  return results;
+}
+
+constexpr unsigned kEverything = ~0u;
+
+template <typename T>
+void expect_parameter_diff(const std::vector<T>& actual, std::vector<double> expected, bool asked,
+                           const std::string& what) {
+  if (asked) {
+    for (double& value : expected) value += kBefore;
+    // The sum kBefore + gradient rounds like a sum of as many values: relative to the largest of both.
+    expect_close(actual.data(), expected.data(), actual.size(), rounding_tolerance<T>(), what);
+  } else {
+    for (const T& value : actual) ASSERT_EQ(kBefore, value) << what << " was not asked for";
+  }
+}
+
+template <typename T>
+void expect_results(const ChainResults<T>& actual, const ChainResults<double>& expected, unsigned asked,
+                    const std::string& what) {
+  if (asked & 1) {
+    expect_close(actual.bottom_diff.data(), expected.bottom_diff.data(), actual.bottom_diff.size(),
+                 rounding_tolerance<T>(), what + ", bottom gradient");
+  } else {
+    for (const T& value : actual.bottom_diff) ASSERT_TRUE(std::isnan(value)) << what << ": bottom not asked for";
+  }
+  for (size_t s = 0; s < actual.weight_diff.size(); ++s) {
+    const std::string stage = what + ", stage " + std::to_string(s + 1);
+    expect_parameter_diff(actual.weight_diff[s], expected.weight_diff[s], asked >> (2 * s + 1) & 1, stage + " weights");
+    expect_parameter_diff(actual.bias_diff[s], expected.bias_diff[s], asked >> (2 * s + 2) & 1, stage + " bias");
+  }
+}
+
+std::string describe(const char* kernel, const GroupConvolutionShape& shape, unsigned asked) {
+  std::string what = std::string(kernel) + ", " + shape.name + ", batch " + std::to_string(shape.bottom[0]);
+  return asked == kEverything ? what : what + ", gradients asked for " + std::to_string(asked);
+}
+
+/// Plain results in double precision, by the reference, which a test of its own holds against the naive loop.
+ChainResults<double> reference_results(const GroupConvolutionChain& chain, const ChainData<double>& data) {
+  const auto& reference = caffe_layers::group_convolution_kernels<double>().back();
+  ChainResults<double> results = run_backward(reference, chain, data, kEverything);
+  for (auto* diffs : {&results.weight_diff, &results.bias_diff}) {
+    for (auto& diff : *diffs) {
+      for (double& value : diff) value -= kBefore;
+    }
+  }
+  results.top = run_forward(reference, chain, data);
+  return results;
+}
+
+}  // namespace
+
+template <typename T>
+class GroupConvolutionKernelTest : public ::testing::Test {
+ protected:
+  /// Calls check(kernel) for every entry but the reference that runs here and takes the chain.
+  template <typename Check>
+  void for_each_fast_kernel(const GroupConvolutionChain& chain, Check check) {
+    const auto& table = caffe_layers::group_convolution_kernels<T>();
+    for (size_t k = 0; k + 1 < table.size(); ++k) {
+      if (table[k].runs_here() && table[k].supports(chain)) check(table[k]);
+    }
+  }
+};
+TYPED_TEST_CASE(GroupConvolutionKernelTest, caffe::TestDtypes);
+
+TYPED_TEST(GroupConvolutionKernelTest, TableEndsWithTheReference) {
+  const auto& table = caffe_layers::group_convolution_kernels<TypeParam>();
+  ASSERT_FALSE(table.empty());
+  EXPECT_STREQ("reference", table.back().name);
+  for (const auto& kernel : table) {
+    if (!kernel.runs_here()) std::cout << "[  SKIPPED ] this CPU cannot run " << kernel.name << std::endl;
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, ReferenceMatchesNaiveLoop) {
+  const auto& reference = caffe_layers::group_convolution_kernels<TypeParam>().back();
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
+    if (shape.name.find("edge") != 0 && shape.name.find("stage3") == std::string::npos) continue;
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 1);
+    const ChainResults<double> expected = naive_chain(chain, random_chain_data<double>(chain, 1));
+    const std::vector<TypeParam> top = run_forward(reference, chain, data);
+    expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<TypeParam>(), shape.name + ", top");
+    const size_t stages = chain.stages.size();
+    for (unsigned asked : {kEverything, 0u, 1u, 2u, 1u << (2 * stages - 1), 0xaaaaaaaau, 0x55555555u}) {
+      expect_results(run_backward(reference, chain, data, asked), expected, asked, describe("reference", shape, asked));
+    }
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReference) {
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(2)) {
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 5);
+    const ChainResults<double> expected = reference_results(chain, random_chain_data<double>(chain, 5));
+    this->for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<TypeParam>& kernel) {
+      const std::vector<TypeParam> top = run_forward(kernel, chain, data);
+      const std::string what = describe(kernel.name, shape, kEverything);
+      expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<TypeParam>(), what + ", top");
+      expect_results(run_backward(kernel, chain, data, kEverything), expected, kEverything, what);
+    });
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, FastKernelsGiveAnyGradientsAskedFor) {
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
+    const bool small = shape.name.find("edge") == 0 || shape.name.find("c64-") != std::string::npos ||
+                       shape.name.find("c48-") != std::string::npos || shape.name.find("c35-") != std::string::npos;
+    if (!small) continue;
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 9);
+    const ChainResults<double> expected = reference_results(chain, random_chain_data<double>(chain, 9));
+    this->for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<TypeParam>& kernel) {
+      for (unsigned asked = 0; asked < 1u << (2 * chain.stages.size() + 1); ++asked) {
+        bool nothing_new = false;  // a stage without bias has no bias gradient to leave out
+        for (size_t s = 0; s < chain.stages.size(); ++s) {
+          nothing_new |= !chain.stages[s].bias && (asked >> (2 * s + 2) & 1);
+        }
+        if (nothing_new) continue;
+        expect_results(run_backward(kernel, chain, data, asked), expected, asked, describe(kernel.name, shape, asked));
+      }
+    });
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, ThreadsChangeNothingButRounding) {
+  const int threads = omp_get_max_threads();
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(3)) {
+    const bool chosen = shape.name.find("edge") == 0 || shape.name.find("igcv2-c64-") == 0 ||
+                        shape.name.find("igcv1-c48-") == 0 || shape.name.find("xception-c35-") == 0;
+    if (!chosen) continue;
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 13);
+    this->for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<TypeParam>& kernel) {
+      ChainResults<TypeParam> one;
+      for (int count : {1, 2, 3}) {
+        omp_set_num_threads(count);
+        ChainResults<TypeParam> results = run_backward(kernel, chain, data, kEverything);
+        results.top = run_forward(kernel, chain, data);
+        ChainResults<TypeParam> again = run_backward(kernel, chain, data, kEverything);
+        again.top = run_forward(kernel, chain, data);
+        const std::string what = describe(kernel.name, shape, kEverything) + ", " + std::to_string(count) + " threads";
+        EXPECT_TRUE(results.top == again.top && results.bottom_diff == again.bottom_diff &&
+                    results.weight_diff == again.weight_diff && results.bias_diff == again.bias_diff)
+            << what << ": differs between runs";
+        if (count == 1) one = results;
+        const double tolerance = rounding_tolerance<TypeParam>();
+        expect_close(results.top.data(), one.top.data(), one.top.size(), tolerance, what + ", top");
+        expect_close(results.bottom_diff.data(), one.bottom_diff.data(), one.bottom_diff.size(), tolerance, what);
+        for (size_t s = 0; s < one.weight_diff.size(); ++s) {
+          const std::vector<TypeParam>& diff = one.weight_diff[s];
+          expect_close(results.weight_diff[s].data(), diff.data(), diff.size(), tolerance, what + ", weights");
+        }
+      }
+    });
+  }
+  omp_set_num_threads(threads);
+}
+
+}  // namespace caffe_layers_test
