@@ -11,12 +11,13 @@ try:
     from caffe.proto.caffe_pb2 import Datum
 except ImportError as error:
     raise SystemExit(
-        f"error: cannot import caffe.proto.caffe_pb2 ({error}): build pycaffe and put it on PYTHONPATH"
+        f"error: cannot import caffe.proto.caffe_pb2 ({error}): run `make` or `pip install .` in the project's root"
     ) from None
 
 ENCODINGS = ("raw", "png", "jpeg")
 JPEG_QUALITY = 95
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+FORMS = {JPEG_START: "JPEG", b"\x89PNG": "PNG"}
 
 
 class Image(NamedTuple):
@@ -73,6 +74,14 @@ def decode_datum(record: bytes, key: str) -> tuple[np.ndarray, int]:
     if len(datum.data) != np.prod(shape) or not datum.data:
         raise DataError(f"record {key}: {len(datum.data)} bytes of pixels, its shape {shape} needs {np.prod(shape)}")
     return np.frombuffer(datum.data, np.uint8).reshape(shape), datum.label
+
+
+def stored_form(record: bytes) -> str:
+    """How the pixels of a valid record are stored: "raw", "JPEG", "PNG", or "encoded" for anything else."""
+    datum = Datum.FromString(record)
+    if not datum.encoded:
+        return "raw"
+    return next((form for magic, form in FORMS.items() if datum.data.startswith(magic)), "encoded")
 
 
 def to_planar(pixels: np.ndarray) -> np.ndarray:

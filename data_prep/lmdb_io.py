@@ -29,11 +29,13 @@ class LmdbWriter:
             raise DataError(f"cannot write {path}: {error}") from None
 
     def put(self, records: list[tuple[bytes, bytes]]) -> None:
-        """Raises OSError when the disk is full, DataError when LMDB fails otherwise."""
+        """Raises OSError if the disk is full, DataError if LMDB fails otherwise, ValueError if keys do not ascend."""
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
-                    transaction.cursor().putmulti(records, dupdata=False, append=True)
+                    added = transaction.cursor().putmulti(records, dupdata=False, append=True)[1]
+                if added != len(records):
+                    raise ValueError(f"{self._path}: {len(records) - added} of {len(records)} keys do not ascend")
                 return
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])

@@ -213,3 +213,26 @@ def test_image_folder_test_class_without_training_images(folders, tmp_path, capf
     write_image(tmp_path / "root/test/dog/1.png", 0)
     error = fails(capfd, image_folder.main, "--source", tmp_path / "root", "--out", tmp_path / "out")
     assert "root/test/dog: a class without training images" in error
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png", "jpeg"])
+def test_stock_caffe_reads_the_records(tiny, tmp_path, encoding):
+    """Its Data layer, with nothing set but the source: gray files have three channels, too."""
+    import caffe
+
+    if not hasattr(caffe, "Net"):
+        pytest.skip("only caffe_pb2 here, no pycaffe")
+    tiny_imagenet.main(["--source", str(tiny), "--out", str(tmp_path / "out"), "--encoding", encoding])
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(
+        'layer { name: "data" type: "Data" top: "data" top: "label" '
+        f'data_param {{ source: "{tmp_path}/out/train_lmdb" batch_size: 36 backend: LMDB }} }}'
+    )
+    tops = caffe.Net(str(prototxt), caffe.TEST).forward()
+    order = np.random.default_rng([1, 0]).permutation(36)  # of the files, class by class as wnids.txt has them
+    files = [
+        f"train/{wnid}/images/{file.name}" for wnid in WNIDS for file in sorted(tiny.glob(f"train/{wnid}/images/*"))
+    ]
+    assert tops["label"].tolist() == [index // 12 for index in order]
+    for pixels, index in zip(tops["data"], order, strict=True):
+        assert np.array_equal(pixels, decoded(tiny / files[index]))

@@ -214,7 +214,7 @@ def test_missing_pycaffe_is_one_clear_line():
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     if result.returncode == 0:
         pytest.skip("pycaffe is installed, not only on PYTHONPATH")
-    assert result.stderr.count("\n") == 1 and "build pycaffe and put it on PYTHONPATH" in result.stderr
+    assert result.stderr.count("\n") == 1 and "run `make` or `pip install .` in the project's root" in result.stderr
 
 
 def test_errors_of_the_system_name_the_file(tmp_path, capfd):
