@@ -1,6 +1,5 @@
-# The libraries Caffe needs, gathered in the interface target caffe_dependencies.
-include(FindPackageHandleStandardArgs)
-
+# The libraries Caffe needs, gathered in the interface target caffe_dependencies. Used by the build and, installed, by
+# find_package(CaffeIGC). Reads USE_OPENCV, USE_HDF5, CPU_ONLY, USE_CUDNN, USE_NCCL.
 set(_packages_hint "`make system-packages` installs what system-packages.txt lists")
 
 # find_package for libraries that bring no CMake files of their own: target NAME::NAME from a header and a library.
@@ -30,7 +29,9 @@ add_library(caffe_dependencies INTERFACE)
 target_link_libraries(caffe_dependencies INTERFACE
   Boost::thread Boost::filesystem glog::glog gflags::gflags protobuf::libprotobuf LMDB::LMDB OpenBLAS::OpenBLAS
   Threads::Threads)
-target_compile_definitions(caffe_dependencies INTERFACE CPU_ONLY USE_LMDB CAFFE_VERSION=${PROJECT_VERSION})
+target_compile_definitions(caffe_dependencies INTERFACE USE_LMDB CAFFE_VERSION=1.0.0
+  # Caffe uses boost as of its time.
+  BOOST_BIND_GLOBAL_PLACEHOLDERS BOOST_ALLOW_DEPRECATED_HEADERS)
 
 if(USE_OPENCV)
   # Debian's small packages ship no OpenCVConfig.cmake, and libopencv-dev is 500 MB more.
@@ -45,4 +46,11 @@ if(USE_HDF5)
   find_package(HDF5 REQUIRED COMPONENTS C HL)
   target_link_libraries(caffe_dependencies INTERFACE hdf5::hdf5 hdf5::hdf5_hl)
   target_compile_definitions(caffe_dependencies INTERFACE USE_HDF5)
+endif()
+
+if(CPU_ONLY)
+  target_compile_definitions(caffe_dependencies INTERFACE CPU_ONLY)
+else()
+  include(${CMAKE_CURRENT_LIST_DIR}/CudaLibraries.cmake)
+  target_link_libraries(caffe_dependencies INTERFACE caffe_cuda)
 endif()

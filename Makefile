@@ -1,0 +1,120 @@
+# Two commands: `make train` and `make test`. `make help` lists the rest. Every step leaves a stamp, so that a second run
+# redoes only what has changed; the full output of each is in log/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The Python that .venv is made of: 3.11 or newer, with a libboost_python of the same version in the system.
+PYTHON ?= python3
+SYSTEM_PACKAGES ?= yes
+
+# What `make train` trains. SOURCE: files of a data set that are here already.
+DATASET ?= fashion-mnist
+ARCH ?= igcv2
+WIDTH ?= 64
+DEPTH ?= 8
+EPOCHS ?= 4
+SOURCE ?=
+RUN := experiments/runs/$(ARCH)_c$(WIDTH)_d$(DEPTH)_$(subst -,_,$(DATASET))_e$(EPOCHS)
+
+CUDA_ARCH ?= 90
+
+BIN := .venv/bin
+STAMPS := build/stamps
+SOURCES := $(shell find caffe_layers cmake prototxt_gen data_prep experiments -type f \
+             -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' 2>/dev/null)
+
+# $(call logged,NAME,COMMAND): COMMAND's output on the screen and in log/NAME.log.
+logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "options of train: DATASET=$(DATASET) ARCH=$(ARCH) WIDTH=$(WIDTH) DEPTH=$(DEPTH) EPOCHS=$(EPOCHS) SOURCE=$(SOURCE)"
+
+.PHONY: train
+train: $(RUN)/learning_curve.png ## data set, network, training, learning curve; from nothing
+	@$(BIN)/python experiments/caffe_log.py log/$(notdir $(RUN)).log
+	@echo "learning curve: $<"
+
+$(RUN)/learning_curve.png: $(RUN)/solver.prototxt data/$(DATASET)/dataset.json
+	@echo "== training $(RUN): $(EPOCHS) epochs of $(DATASET)"
+	@mkdir -p log && $(BIN)/python experiments/train.py $(RUN)/solver.prototxt --log log/$(notdir $(RUN)).log
+	@$(BIN)/python experiments/learning_curve.py log/$(notdir $(RUN)).log -o $@
+
+$(RUN)/solver.prototxt: $(STAMPS)/installed
+	@$(BIN)/python prototxt_gen/make_net.py --arch $(ARCH) --width $(WIDTH) --depth $(DEPTH) --dataset $(DATASET) \
+	  --epochs $(EPOCHS) --out $(RUN) --force
+
+DATA_COMMAND = $(if $(filter cifar%,$(DATASET)),cifar.py --dataset $(DATASET),$(subst -,_,$(DATASET)).py)
+data/$(DATASET)/dataset.json: | $(STAMPS)/installed
+	@echo "== preparing $(DATASET)"
+	@$(call logged,data_$(DATASET),$(BIN)/python data_prep/$(DATA_COMMAND) $(if $(SOURCE),--source $(SOURCE)))
+
+.PHONY: build
+build: $(STAMPS)/installed ## .venv with Caffe, pycaffe and our packages in it
+
+$(STAMPS)/system-packages: system-packages.txt cmake/install_system_packages.sh
+	@$(if $(filter yes,$(SYSTEM_PACKAGES)),$(call logged,system_packages,cmake/install_system_packages.sh $<))
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/venv: pyproject.toml $(STAMPS)/system-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
+	  "$$($(PYTHON) --version 2>&1), but 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "== making .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(call logged,venv,$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "numpy>=1.26")
+	@touch $@
+
+$(STAMPS)/installed: $(STAMPS)/venv CMakeLists.txt README.md $(SOURCES)
+	@echo "== building Caffe and installing it into .venv (log/build.log)"
+	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation ".[dev]") | $(BUILD_PROGRESS)
+	@touch $@
+
+# Of pip's long report, what a reader wants to see.
+BUILD_PROGRESS = grep --line-buffered -E '^ *(\[[0-9]+/[0-9]+\]|-- |CMake Error|error|ERROR|FAILED|Successfully)|error:'
+
+.PHONY: test
+test: lint $(STAMPS)/tests ## everything: linters, Caffe's own suite, our C++ and Python tests
+	@echo "== testing"
+	@$(call logged,test,$(BIN)/python -m pytest)
+
+$(STAMPS)/tests: $(STAMPS)/installed $(shell find tests/layers -type f 2>/dev/null)
+	@echo "== building the C++ tests"
+	@$(call logged,build_tests,cmake --build build)
+	@touch $@
+
+.PHONY: gradcheck
+gradcheck: $(STAMPS)/tests ## gradient checks of our layers alone
+	@build/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*'
+
+.PHONY: bench
+bench: $(STAMPS)/tests ## timings of layers and networks
+	@$(call logged,bench,$(BIN)/python benchmarks/run.py)
+
+.PHONY: cuda-check
+cuda-check: $(STAMPS)/venv ## compile and link everything with CUDA, cuDNN and NCCL; needs nvcc, no GPU
+	@echo "== building with CUDA for sm_$(CUDA_ARCH) in build/cuda (CUDA_ARCH=80, CUDA_ARCH='80;90' for others)"
+	@test -x build/cuda/venv/bin/python || $(PYTHON) -m venv build/cuda/venv
+	@build/cuda/venv/bin/python -m pip install --quiet numpy
+	@build/cuda/venv/bin/python -m pip install --quiet --no-deps -r cmake/cuda-wheels.txt
+	@$(call logged,cuda_check,cmake -S . -B build/cuda -G Ninja -DCPU_ONLY=OFF "-DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)" \
+	  -DPython_EXECUTABLE=$(CURDIR)/build/cuda/venv/bin/python && cmake --build build/cuda)
+	@echo "built and linked: build/cuda/caffe"
+
+CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.hpp' '*.cu' '*.cuh' '*.h')
+
+.PHONY: lint
+lint: $(STAMPS)/installed ## ruff and clang-format, changing nothing
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && \
+	  $(BIN)/clang-format --dry-run -Werror $(CPP_FILES) && echo "== linters: no complaints"
+
+.PHONY: format
+format: $(STAMPS)/installed ## ruff and clang-format, changing the files
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i $(CPP_FILES)
+
+.PHONY: clean
+clean: ## remove everything that was built (data, logs and runs stay)
+	rm -rf build .venv
