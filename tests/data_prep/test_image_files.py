@@ -228,7 +228,8 @@ def test_stock_caffe_reads_the_records(tiny, tmp_path, encoding):
         'layer { name: "data" type: "Data" top: "data" top: "label" '
         f'data_param {{ source: "{tmp_path}/out/train_lmdb" batch_size: 36 backend: LMDB }} }}'
     )
-    tops = caffe.Net(str(prototxt), caffe.TEST).forward()
+    net = caffe.Net(str(prototxt), caffe.TEST)  # owns what forward returns
+    tops = net.forward()
     order = np.random.default_rng([1, 0]).permutation(36)  # of the files, class by class as wnids.txt has them
     files = [
         f"train/{wnid}/images/{file.name}" for wnid in WNIDS for file in sorted(tiny.glob(f"train/{wnid}/images/*"))
