@@ -20,7 +20,9 @@ struct GroupConvolutionShape {
 inline void parse_permutation(const std::string& token, int channels, caffe::ChannelPermutationParameter* permutation) {
   const int number = std::stoi(token.substr(1));
   if (token[0] == 'i') permutation->set_interleave(number);
-  for (int c = 0; token[0] == 'a' && c < channels; ++c) permutation->add_index((number * c + 1) % channels);
+  for (int c = 0; token[0] == 'm' && c < channels; ++c) {
+    permutation->add_index(c == channels - 1 ? c : number * c % (channels - 1));
+  }
   permutation->set_inverse(token.back() == '\'');
 }
 
@@ -59,7 +61,7 @@ inline void parse_stage(const std::string& text, int* channels, caffe::FusedGrou
         stage->set_bias_term(true);
         break;
       case 'i':
-      case 'a':
+      case 'm':
         parse_permutation(token, *channels, stage->mutable_permutation());
         break;
       default:
