@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+namespace caffe_layers {
+
+/// Threads per block of all our kernels.
+constexpr int kThreads = 256;
+
+/// Shared memory that a kernel may use without asking for it (CUDA Programming Guide, compute capabilities).
+constexpr size_t kDefaultSharedBytes = 48 * 1024;
+
+/// Starts `kernel` on the stream. As usual with kernels, errors stay readable through cudaPeekAtLastError().
+/// An ordinary function instead of <<<>>>, so that tests can compile the same source for the host.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
+            const Arguments&... arguments) {
+  if (shared_bytes > kDefaultSharedBytes) {
+    // Per device, so it is set at every launch rather than remembered.
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared_bytes));
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = blocks;
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+/// An attribute of the calling thread's current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&value, attribute, device);
+  return value;
+}
+
+template <typename Int>
+__host__ __device__ constexpr Int ceil_div(Int a, Int b) {
+  return (a + b - 1) / b;
+}
+
+/// 16 bytes, the widest load and store.
+template <typename T>
+struct alignas(16) Vector {
+  static constexpr int size = 16 / sizeof(T);
+  T at[size];
+};
+
+template <typename T>
+bool is_vector_aligned(const T* pointer) {
+  return reinterpret_cast<size_t>(pointer) % sizeof(Vector<T>) == 0;
+}
+
+template <typename T>
+__device__ __forceinline__ Vector<T> load_vector(const T* from) {
+  return *reinterpret_cast<const Vector<T>*>(from);
+}
+
+template <typename T>
+__device__ __forceinline__ void store_vector(T* to, const Vector<T>& value) {
+  *reinterpret_cast<Vector<T>*>(to) = value;
+}
+
+/// The block's dynamic shared memory.
+template <typename T>
+__device__ __forceinline__ T* shared_memory() {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+  return reinterpret_cast<T*>(dynamic_shared_memory);
+}
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+/// Sum over the block, in thread 0, always in the same order. `scratch`: one T per warp of shared memory.
+template <typename T>
+__device__ T block_sum(T value, T* scratch) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  __syncthreads();  // the scratch of the sum before is read
+  if (lane == 0) scratch[warp] = value;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    for (int other = 1; other < kThreads / 32; ++other) value += scratch[other];
+  }
+  return value;
+}
+
+}  // namespace caffe_layers

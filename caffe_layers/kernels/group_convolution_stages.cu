@@ -1,0 +1,246 @@
+#include "caffe_layers/kernels/group_convolution_stages.cuh"
+
+#include <algorithm>
+
+#include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/partial_sums.cuh"
+
+namespace caffe_layers {
+
+namespace {
+
+__device__ __forceinline__ int source_channel(const StageTables& tables, int channel) {
+  return tables.source ? tables.source[channel] : channel;
+}
+
+/// out[n][destination[o]][y][x] = bias[o] + sum over i, ky, kx of
+///   w[o][i][ky][kx] * in[n][source[g * I + i]][y * stride - pad + ky * dilation][likewise x]; one thread per output.
+template <typename T>
+__global__ void forward_kernel(StageShape s, StageTables tables, const T* __restrict__ in, const T* __restrict__ weight,
+                               const T* __restrict__ bias, T* __restrict__ out) {
+  const unsigned plane = s.out_height * s.out_width;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
+  if (index >= s.batch * s.out_channels * plane) return;
+  const int x = index % s.out_width, y = index % plane / s.out_width;
+  const int o = index / plane % s.out_channels, n = index / plane / s.out_channels;
+  const int first_in = o / s.group_out * s.group_in;
+  T sum = bias ? bias[o] : T(0);
+  for (int i = 0; i < s.group_in; ++i) {
+    const int channel = source_channel(tables, first_in + i);
+    const T* image = in + (static_cast<size_t>(n) * s.in_channels + channel) * s.in_height * s.in_width;
+    const T* w = weight + (static_cast<size_t>(o) * s.group_in + i) * s.kernel * s.kernel;
+    for (int ky = 0; ky < s.kernel; ++ky) {
+      const int in_y = y * s.stride - s.pad + ky * s.dilation;
+      if (in_y < 0 || in_y >= s.in_height) continue;
+      for (int kx = 0; kx < s.kernel; ++kx) {
+        const int in_x = x * s.stride - s.pad + kx * s.dilation;
+        if (in_x >= 0 && in_x < s.in_width) sum += w[ky * s.kernel + kx] * image[in_y * s.in_width + in_x];
+      }
+    }
+  }
+  out[(static_cast<size_t>(n) * s.out_channels + tables.destination[o]) * plane + y * s.out_width + x] = sum;
+}
+
+/// The output position that input position `in` meets under kernel position k; -1 where there is none.
+__device__ __forceinline__ int output_position(const StageShape& s, int in, int k, int out_extent) {
+  const int scaled = in + s.pad - k * s.dilation;
+  if (scaled < 0 || scaled % s.stride != 0) return -1;
+  return scaled / s.stride < out_extent ? scaled / s.stride : -1;
+}
+
+/// in_diff[n][source[i]][in_y][in_x] = sum of w[o][i][ky][kx] * out_diff[n][destination[o]][y][x] over all that met it.
+template <typename T>
+__global__ void backward_data_kernel(StageShape s, StageTables tables, const T* __restrict__ weight,
+                                     const T* __restrict__ out_diff, T* __restrict__ in_diff) {
+  const unsigned plane = s.in_height * s.in_width;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
+  if (index >= s.batch * s.in_channels * plane) return;
+  const int in_x = index % s.in_width, in_y = index % plane / s.in_width;
+  const int i = index / plane % s.in_channels, n = index / plane / s.in_channels;
+  const int first_out = i / s.group_in * s.group_out;
+  T sum = 0;
+  for (int k = 0; k < s.group_out; ++k) {
+    const int channel = tables.destination[first_out + k];
+    const T* image = out_diff + (static_cast<size_t>(n) * s.out_channels + channel) * s.out_height * s.out_width;
+    const T* w = weight + (static_cast<size_t>(first_out + k) * s.group_in + i % s.group_in) * s.kernel * s.kernel;
+    for (int ky = 0; ky < s.kernel; ++ky) {
+      const int y = output_position(s, in_y, ky, s.out_height);
+      if (y < 0) continue;
+      for (int kx = 0; kx < s.kernel; ++kx) {
+        const int x = output_position(s, in_x, kx, s.out_width);
+        if (x >= 0) sum += w[ky * s.kernel + kx] * image[y * s.out_width + x];
+      }
+    }
+  }
+  const int channel = source_channel(tables, i);
+  in_diff[(static_cast<size_t>(n) * s.in_channels + channel) * plane + in_y * s.in_width + in_x] = sum;
+}
+
+/// partials[slice][o][i][ky][kx] = sum of out_diff * in over the slice's images; block (o * I + i, slice).
+template <typename T>
+__global__ void weight_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ in,
+                                       const T* __restrict__ out_diff, int offset, int entries,
+                                       T* __restrict__ partials) {
+  const int o = blockIdx.x / s.group_in, i = blockIdx.x % s.group_in;
+  const int in_channel = source_channel(tables, o / s.group_out * s.group_in + i);
+  const int out_channel = tables.destination[o];
+  const int plane = s.out_height * s.out_width, taps = s.kernel * s.kernel;
+  for (int tap = 0; tap < taps; ++tap) {
+    T sum = 0;
+    for (int n = blockIdx.y; n < s.batch; n += gridDim.y) {
+      const T* diff = out_diff + (static_cast<size_t>(n) * s.out_channels + out_channel) * plane;
+      const T* image = in + (static_cast<size_t>(n) * s.in_channels + in_channel) * s.in_height * s.in_width;
+      for (int p = threadIdx.x; p < plane; p += kThreads) {
+        const int in_y = p / s.out_width * s.stride - s.pad + tap / s.kernel * s.dilation;
+        const int in_x = p % s.out_width * s.stride - s.pad + tap % s.kernel * s.dilation;
+        if (in_y < 0 || in_y >= s.in_height || in_x < 0 || in_x >= s.in_width) continue;
+        sum += diff[p] * image[in_y * s.in_width + in_x];
+      }
+    }
+    sum = block_sum(sum, shared_memory<T>());
+    if (threadIdx.x == 0) partials[static_cast<size_t>(blockIdx.y) * entries + offset + blockIdx.x * taps + tap] = sum;
+  }
+}
+
+/// partials[slice][o] = sum of out_diff over the slice's images; block (o, slice).
+template <typename T>
+__global__ void bias_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ out_diff, int offset,
+                                     int entries, T* __restrict__ partials) {
+  const int plane = s.out_height * s.out_width;
+  T sum = 0;
+  for (int n = blockIdx.y; n < s.batch; n += gridDim.y) {
+    const T* diff = out_diff + (static_cast<size_t>(n) * s.out_channels + tables.destination[blockIdx.x]) * plane;
+    for (int p = threadIdx.x; p < plane; p += kThreads) sum += diff[p];
+  }
+  sum = block_sum(sum, shared_memory<T>());
+  if (threadIdx.x == 0) partials[static_cast<size_t>(blockIdx.y) * entries + offset + blockIdx.x] = sum;
+}
+
+/// Into how many slices of images the parameters' gradients are divided.
+int slice_count(const GroupConvolutionChain& chain) { return std::min(chain.batch, 16); }
+
+size_t output_count(const GroupConvolutionChain& chain, size_t stage) {
+  const GroupConvolutionStage& s = chain.stages[stage];
+  return static_cast<size_t>(chain.batch) * s.out_channels * s.out_height * s.out_width;
+}
+
+int weight_count(const StageShape& s) { return s.out_channels * s.group_in * s.kernel * s.kernel; }
+
+/// Outputs of all stages but the last; for backward as much again for their gradients, and the partial sums.
+template <typename T>
+size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
+  size_t between = 0, parameters = 0;
+  for (size_t s = 0; s < chain.stages.size(); ++s) {
+    if (s + 1 < chain.stages.size()) between += output_count(chain, s);
+    const StageShape shape = stage_shape(chain, s);
+    parameters = std::max(parameters, static_cast<size_t>(weight_count(shape)) + shape.out_channels);
+  }
+  return (backward ? 2 * between + slice_count(chain) * parameters : between) * sizeof(T);
+}
+
+/// The outputs of all stages but the last, from `memory` on; returns the memory after them.
+template <typename T>
+T* between_stages(const GroupConvolutionChain& chain, T* memory, std::vector<T*>& outputs) {
+  for (size_t s = 0; s + 1 < chain.stages.size(); ++s) {
+    outputs.push_back(memory);
+    memory += output_count(chain, s);
+  }
+  return memory;
+}
+
+/// Stages 0 .. outputs.size() - 1.
+template <typename T>
+void forward_stages(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
+                    const ChainParameters<T>& parameters, const std::vector<T*>& outputs, cudaStream_t stream) {
+  for (size_t s = 0; s < outputs.size(); ++s) {
+    const unsigned blocks = ceil_div<size_t>(output_count(chain, s), kThreads);
+    launch(forward_kernel<T>, dim3(blocks), 0, stream, stage_shape(chain, s), stage_tables(chain, tables, s),
+           s == 0 ? bottom : outputs[s - 1], parameters.weight[s], parameters.bias[s], outputs[s]);
+  }
+}
+
+template <typename T>
+void forward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
+             const ChainParameters<T>& parameters, T* top, void* workspace, cudaStream_t stream) {
+  std::vector<T*> outputs;
+  between_stages(chain, static_cast<T*>(workspace), outputs);
+  outputs.push_back(top);
+  forward_stages(chain, tables, bottom, parameters, outputs, stream);
+}
+
+template <typename T>
+void backward_parameters(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
+                         T* weight_diff, T* bias_diff, int slices, T* partials, cudaStream_t stream) {
+  constexpr size_t kScratchBytes = kThreads / 32 * sizeof(T);
+  Segments<T> segments;
+  if (weight_diff) segments.add(weight_diff, weight_count(shape));
+  const int bias_offset = segments.size();
+  if (bias_diff) segments.add(bias_diff, shape.out_channels);
+  if (weight_diff) {
+    launch(weight_partials_kernel<T>, dim3(shape.out_channels * shape.group_in, slices), kScratchBytes, stream, shape,
+           tables, in, out_diff, 0, segments.size(), partials);
+  }
+  if (bias_diff) {
+    launch(bias_partials_kernel<T>, dim3(shape.out_channels, slices), kScratchBytes, stream, shape, tables, out_diff,
+           bias_offset, segments.size(), partials);
+  }
+  add_partial_sums<T>(partials, slices, segments, stream);
+}
+
+template <typename T>
+void backward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
+              const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
+              void* workspace, cudaStream_t stream) {
+  std::vector<T*> outputs, diffs;
+  T* memory = between_stages(chain, static_cast<T*>(workspace), outputs);
+  T* partials = between_stages(chain, memory, diffs);
+  forward_stages(chain, tables, bottom, parameters, outputs, stream);
+  for (size_t s = chain.stages.size(); s-- > 0;) {
+    const StageShape shape = stage_shape(chain, s);
+    const StageTables channels = stage_tables(chain, tables, s);
+    const T* out_diff = s + 1 == chain.stages.size() ? top_diff : diffs[s];
+    backward_parameters(shape, channels, s == 0 ? bottom : outputs[s - 1], out_diff, gradients.weight[s],
+                        gradients.bias[s], slice_count(chain), partials, stream);
+    T* in_diff = s == 0 ? gradients.bottom : diffs[s - 1];
+    if (in_diff) stage_backward_data(shape, channels, parameters.weight[s], out_diff, in_diff, stream);
+  }
+}
+
+bool any_chain(const GroupConvolutionChain&) { return true; }
+
+}  // namespace
+
+StageShape stage_shape(const GroupConvolutionChain& chain, size_t stage) {
+  const GroupConvolutionStage& s = chain.stages[stage];
+  return {chain.batch, s.in_channels,  s.out_channels, s.in_channels / s.group, s.out_channels / s.group,
+          s.kernel,    s.stride,       s.pad,          s.dilation,              s.in_height,
+          s.in_width,  s.out_height,   s.out_width};
+}
+
+StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, size_t stage) {
+  const int* destination = tables + chain.stages[0].in_channels;
+  for (size_t s = 0; s < stage; ++s) destination += chain.stages[s].out_channels;
+  return {stage == 0 ? tables : nullptr, destination};
+}
+
+template <typename T>
+void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
+                         T* in_diff, cudaStream_t stream) {
+  const size_t count = static_cast<size_t>(shape.batch) * shape.in_channels * shape.in_height * shape.in_width;
+  launch(backward_data_kernel<T>, dim3(ceil_div<size_t>(count, kThreads)), 0, stream, shape, tables, weight, out_diff,
+         in_diff);
+}
+
+template <typename T>
+CudaGroupConvolutionKernel<T> group_convolution_stages() {
+  return {"stages", any_chain, workspace_bytes<T>, forward<T>, backward<T>};
+}
+
+template void stage_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*, float*,
+                                         cudaStream_t);
+template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*, double*,
+                                          cudaStream_t);
+template CudaGroupConvolutionKernel<float> group_convolution_stages<float>();
+template CudaGroupConvolutionKernel<double> group_convolution_stages<double>();
+
+}  // namespace caffe_layers

@@ -1,0 +1,48 @@
+#include "caffe_layers/kernels/tile_pieces.cuh"
+
+namespace caffe_layers {
+
+namespace {
+
+/// One tile through all stages; block = tile.
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2)
+    forward_tile(TileArguments<T> a, const T* __restrict__ bottom, T* __restrict__ top) {
+  T* shared = shared_memory<T>();
+  const TilePosition position = tile_position(a.plan, blockIdx.x);
+  const int top_channels = a.pointwise > 0 ? a.stage[a.pointwise - 1].out_channels : a.first.out_channels;
+  const PixelRows<T> top_rows =
+      global_rows(top, top_channels, a.first.out_height * a.first.out_width, a.plan, position);
+  if (a.pointwise == 0) {
+    first_stage(a, bottom, position, top_rows);
+    return;
+  }
+  first_stage(a, bottom, position, shared_rows(shared + a.plan.offset[0], a.plan.pixels));
+  for (int s = 0; s < a.pointwise; ++s) {
+    __syncthreads();
+    const T* in = shared + a.plan.offset[s];
+    if (s + 1 < a.pointwise) {
+      pointwise_forward(a.stage[s], in, a.plan.pixels, shared_rows(shared + a.plan.offset[s + 1], a.plan.pixels));
+    } else {
+      pointwise_forward(a.stage[s], in, a.plan.pixels, top_rows);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void tiles_forward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
+                   const ChainParameters<T>& parameters, T* top, void*, cudaStream_t stream) {
+  TilePlan plan;
+  plan_tiles<T>(chain, false, &plan);
+  const TileArguments<T> arguments = tile_arguments(chain, plan, tables, bottom, parameters);
+  launch(forward_tile<T>, dim3(plan.tiles), plan.shared_bytes, stream, arguments, bottom, top);
+}
+
+template void tiles_forward<float>(const GroupConvolutionChain&, const int*, const float*,
+                                   const ChainParameters<float>&, float*, void*, cudaStream_t);
+template void tiles_forward<double>(const GroupConvolutionChain&, const int*, const double*,
+                                    const ChainParameters<double>&, double*, void*, cudaStream_t);
+
+}  // namespace caffe_layers

@@ -1,0 +1,220 @@
+// Stands in for CUDA's header where a test compiles our .cu files for the host: an emulation of blocks, threads,
+// barriers, shuffles and shared memory on one CPU thread. It shows that the kernels' indices, barriers and arithmetic are
+// right, and nothing about a device's compiler, memory model or speed.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess };
+enum cudaDeviceAttr {
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+  cudaDevAttrMultiProcessorCount
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+namespace cuda_on_host {
+
+/// In which order a block's threads run between two barriers. A missing barrier shows as a result that depends on it.
+enum class Order { kForward, kBackward, kShuffled };
+inline Order order = Order::kForward;
+/// What cudaDeviceGetAttribute tells.
+inline int shared_bytes_per_block = 227 * 1024;
+inline int multiprocessors = 4;
+
+constexpr int kMaxThreads = 1024;
+constexpr int kLanes = 32;
+constexpr size_t kStackBytes = 64 * 1024;
+constexpr size_t kGuardBytes = 4096;
+
+[[noreturn]] inline void fail(const char* what) {
+  std::fprintf(stderr, "cuda_on_host: block (%u, %u): %s\n", blockIdx.x, blockIdx.y, what);
+  std::abort();
+}
+
+/// Runs one block: every thread is a fiber, which a barrier suspends. Fibers begin by makecontext and change by
+/// _setjmp and _longjmp, which need no system call.
+class Block {
+ public:
+  void run(int threads, const std::function<void()>& body) {
+    body_ = &body;
+    threads_ = threads;
+    while (static_cast<int>(stacks_.size()) < threads) add_fiber();
+    std::vector<int> turn(threads);
+    std::iota(turn.begin(), turn.end(), 0);
+    if (order == Order::kBackward) std::reverse(turn.begin(), turn.end());
+    std::mt19937 random(1);
+    std::fill(state_, state_ + threads, kReady);
+    do {
+      if (order == Order::kShuffled) std::shuffle(turn.begin(), turn.end(), random);
+      for (int t : turn) {
+        if (state_[t] == kReady) resume(t);
+      }
+    } while (release());
+  }
+
+  void block_barrier() { suspend(kAtBlockBarrier); }
+
+  /// What `source_lane` of the calling thread's warp passes.
+  template <typename T>
+  T exchange(T value, int source_lane) {
+    const int first = current_ / kLanes * kLanes;
+    std::memcpy(&slot_[current_], &value, sizeof(T));
+    suspend(kAtWarpBarrier);
+    T result;
+    std::memcpy(&result, &slot_[first + source_lane], sizeof(T));
+    suspend(kAtWarpBarrier);  // until all lanes have read
+    return result;
+  }
+
+ private:
+  enum State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
+
+  static void entry();
+
+  /// Starts a fiber and lets it wait for its first block.
+  void add_fiber() {
+    current_ = static_cast<int>(stacks_.size());
+    stacks_.emplace_back(new char[kStackBytes]);
+    ucontext_t context, here;
+    getcontext(&context);
+    context.uc_stack.ss_sp = stacks_.back().get();
+    context.uc_stack.ss_size = kStackBytes;
+    makecontext(&context, &Block::entry, 0);
+    if (_setjmp(scheduler_) == 0) swapcontext(&here, &context);
+  }
+
+  void resume(int t) {
+    current_ = t;
+    threadIdx = dim3(t, 0, 0);
+    if (_setjmp(scheduler_) == 0) _longjmp(fiber_[t], 1);
+  }
+
+  void suspend(State why) {
+    const int self = current_;
+    state_[self] = why;
+    if (_setjmp(fiber_[self]) == 0) _longjmp(scheduler_, 1);
+  }
+
+  int count(int first, int last, State state) const {
+    return static_cast<int>(std::count(state_ + first, state_ + last, state));
+  }
+
+  /// Lets those go on who all arrived at their barrier; false when all threads have ended.
+  bool release() {
+    if (count(0, threads_, kDone) == threads_) return false;
+    bool released = false;
+    for (int first = 0; first < threads_; first += kLanes) {
+      const int last = std::min(first + kLanes, threads_);
+      if (count(first, last, kAtWarpBarrier) != last - first) continue;
+      std::fill(state_ + first, state_ + last, kReady);
+      released = true;
+    }
+    if (!released && count(0, threads_, kAtBlockBarrier) == threads_) {
+      std::fill(state_, state_ + threads_, kReady);
+      released = true;
+    }
+    if (!released) fail("some threads of a block never arrive at a barrier or shuffle");
+    return true;
+  }
+
+  const std::function<void()>* body_ = nullptr;
+  int threads_ = 0, current_ = 0;
+  State state_[kMaxThreads];
+  jmp_buf scheduler_, fiber_[kMaxThreads];
+  double slot_[kMaxThreads];
+  std::vector<std::unique_ptr<char[]>> stacks_;
+};
+inline Block block;
+
+inline void Block::entry() {
+  for (;;) {
+    block.suspend(kDone);
+    (*block.body_)();
+  }
+}
+
+}  // namespace cuda_on_host
+
+namespace caffe_layers {  // where shared_memory() looks for it
+alignas(16) inline unsigned char dynamic_shared_memory[227 * 1024 + cuda_on_host::kGuardBytes];
+}
+
+inline void __syncthreads() { cuda_on_host::block.block_barrier(); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return cuda_on_host::block.exchange(value, static_cast<int>(threadIdx.x % cuda_on_host::kLanes) ^ mask);
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  constexpr unsigned char kNan = 0xff;  // four or eight of them; shared memory is not cleared, nor used past its end
+  unsigned char* shared = caffe_layers::dynamic_shared_memory;
+  unsigned char* shared_end = shared + config->dynamicSmemBytes + cuda_on_host::kGuardBytes;
+  gridDim = config->gridDim;
+  blockDim = config->blockDim;
+  if (gridDim.x == 0 || gridDim.y == 0) cuda_on_host::fail("empty grid");
+  for (unsigned y = 0; y < gridDim.y; ++y) {
+    for (unsigned x = 0; x < gridDim.x; ++x) {
+      blockIdx = dim3(x, y, 0);
+      std::fill(shared, shared_end, kNan);
+      cuda_on_host::block.run(blockDim.x, [&] { kernel(arguments...); });
+      if (std::any_of(shared + config->dynamicSmemBytes, shared_end, [](unsigned char c) { return c != kNan; })) {
+        cuda_on_host::fail("writes past its shared memory");
+      }
+    }
+  }
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+  if (bytes > cuda_on_host::shared_bytes_per_block) cuda_on_host::fail("more shared memory than there is");
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? cuda_on_host::multiprocessors
+                                                       : cuda_on_host::shared_bytes_per_block;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
