@@ -1,5 +1,4 @@
 #include "caffe_layers/kernels/group_convolution_cuda.hpp"
-
 #include "caffe_layers/kernels/group_convolution_stages.cuh"
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
 #include "caffe_layers/kernels/permutation.hpp"

@@ -1,8 +1,7 @@
-#include "caffe_layers/kernels/group_convolution_stages.cuh"
-
 #include <algorithm>
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/group_convolution_stages.cuh"
 #include "caffe_layers/kernels/partial_sums.cuh"
 
 namespace caffe_layers {
@@ -212,9 +211,19 @@ bool any_chain(const GroupConvolutionChain&) { return true; }
 
 StageShape stage_shape(const GroupConvolutionChain& chain, size_t stage) {
   const GroupConvolutionStage& s = chain.stages[stage];
-  return {chain.batch, s.in_channels,  s.out_channels, s.in_channels / s.group, s.out_channels / s.group,
-          s.kernel,    s.stride,       s.pad,          s.dilation,              s.in_height,
-          s.in_width,  s.out_height,   s.out_width};
+  return {chain.batch,
+          s.in_channels,
+          s.out_channels,
+          s.in_channels / s.group,
+          s.out_channels / s.group,
+          s.kernel,
+          s.stride,
+          s.pad,
+          s.dilation,
+          s.in_height,
+          s.in_width,
+          s.out_height,
+          s.out_width};
 }
 
 StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, size_t stage) {

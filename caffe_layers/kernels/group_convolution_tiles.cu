@@ -1,8 +1,7 @@
-#include "caffe_layers/kernels/group_convolution_tiles.cuh"
-
 #include <algorithm>
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/group_convolution_tiles.cuh"
 
 namespace caffe_layers {
 
@@ -84,9 +83,9 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
     const size_t s = first_pointwise(plan) + p;
     const StageShape shape = stage_shape(chain, s);
     const bool vectors = shape.group_in % Vector<T>::size == 0 && is_vector_aligned(parameters.weight[s]);
-    a.stage[p] = {shape.in_channels,      shape.out_channels,   shape.group_in,
-                  shape.group_out,        vectors,              parameters.weight[s],
-                  parameters.bias[s],     stage_tables(chain, tables, s).destination};
+    a.stage[p] = {
+        shape.in_channels, shape.out_channels,   shape.group_in,     shape.group_out,
+        vectors,           parameters.weight[s], parameters.bias[s], stage_tables(chain, tables, s).destination};
   }
   return a;
 }

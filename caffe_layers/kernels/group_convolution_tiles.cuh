@@ -7,9 +7,9 @@ namespace caffe_layers {
 /// More 1x1 stages than that go to "stages".
 constexpr int kMaxPointwise = 8;
 
-/// How a chain "any first stage, then 1x1 stages" is cut: a block takes a run of pixels of one image's output map through
-/// all stages, with all channels of what lies between in shared memory. An array there has a row of `pixels` values per
-/// channel.
+/// How a chain "any first stage, then 1x1 stages" is cut: a block takes a run of pixels of one image's output map
+/// through all stages, with all channels of what lies between in shared memory. An array there has a row of `pixels`
+/// values per channel.
 struct TilePlan {
   /// The first stage is 1x1 too: its pixels are gathered into shared memory and all stages are 1x1 stages.
   bool gather;

@@ -56,8 +56,9 @@ __device__ void write_first_diff(const TileArguments<T>& a, const TilePosition& 
 }
 
 /// Backward through the stages, tile after tile; blocks take tiles blockIdx.x, + gridDim.x, ...
-/// first_diff (may be null): the gradient with respect to the first stage's output, its channels as first_tables.destination
-/// says; or, of a plan that gathers, with respect to bottom, zero before where the stage's stride skips pixels.
+/// first_diff (may be null): the gradient with respect to the first stage's output, its channels as
+/// first_tables.destination says; or, of a plan that gathers, with respect to bottom, zero before where the stage's
+/// stride skips pixels.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     backward_tiles(TileArguments<T> a, PartialLayout layout, const T* __restrict__ bottom,
@@ -158,8 +159,8 @@ void first_backward_data(const TileArguments<T>& a, const T* out_diff, T* bottom
     stage_backward_data(s, a.first_tables, a.first_weight, out_diff, bottom_diff, stream);
     return;
   }
-  const size_t items = static_cast<size_t>(s.batch) * s.in_channels * ceil_div(s.in_height, 4) *
-                       (s.in_width / Vector<T>::size);
+  const size_t items =
+      static_cast<size_t>(s.batch) * s.in_channels * ceil_div(s.in_height, 4) * (s.in_width / Vector<T>::size);
   launch(backward_data_rows<T>, dim3(ceil_div<size_t>(items, kThreads)), 0, stream, s, a.first_tables, a.first_weight,
          out_diff, bottom_diff);
 }

@@ -1,6 +1,5 @@
-#include "caffe_layers/kernels/partial_sums.cuh"
-
 #include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/partial_sums.cuh"
 
 namespace caffe_layers {
 

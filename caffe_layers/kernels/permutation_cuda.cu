@@ -57,8 +57,8 @@ void permute_channels_cuda(const T* bottom, const int* perm, int batch, int chan
   if (batch == 0 || plane == 0) return;
   const bool vectors = plane % Vector<T>::size == 0 && is_vector_aligned(bottom) && is_vector_aligned(top);
   if (vectors) {
-    permute(reinterpret_cast<const Vector<T>*>(bottom), perm, batch, channels, static_cast<int>(plane / Vector<T>::size),
-            reinterpret_cast<Vector<T>*>(top), stream);
+    permute(reinterpret_cast<const Vector<T>*>(bottom), perm, batch, channels,
+            static_cast<int>(plane / Vector<T>::size), reinterpret_cast<Vector<T>*>(top), stream);
   } else {
     permute(bottom, perm, batch, channels, static_cast<int>(plane), top, stream);
   }

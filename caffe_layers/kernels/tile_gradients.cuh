@@ -29,7 +29,8 @@ __device__ __forceinline__ T sum_over_lanes(T value) {
   return value;
 }
 
-/// Sums 16 values over kSumLanes neighbouring threads; lane l keeps sums 2 * l and 2 * l + 1, in values[0] and values[1].
+/// Sums 16 values over kSumLanes neighbouring threads; lane l keeps sums 2 * l and 2 * l + 1, in values[0] and
+/// values[1].
 template <typename T>
 __device__ __forceinline__ void scatter_sums_over_lanes(T (&values)[2 * kSumLanes]) {
 #pragma unroll
@@ -45,8 +46,8 @@ __device__ __forceinline__ void scatter_sums_over_lanes(T (&values)[2 * kSumLane
   }
 }
 
-/// Calls visit(item, lane) for items 0 .. count - 1 with kSumLanes threads each. For the shuffles' sake all threads take
-/// part to the end: past the last item they get -1.
+/// Calls visit(item, lane) for items 0 .. count - 1 with kSumLanes threads each. For the shuffles' sake all threads
+/// take part to the end: past the last item they get -1.
 template <typename Visit>
 __device__ __forceinline__ void for_each_sum(int count, Visit visit) {
   constexpr int kItems = kThreads / kSumLanes;
@@ -110,7 +111,8 @@ __device__ void bias_sums(int channels, const int* destination, const T* diff, i
   });
 }
 
-/// Gradient with respect to a 1x1 stage's input: in_diff[i] = sum over the group's outputs o of weight[o][i] * diff[destination[o]].
+/// Gradient with respect to a 1x1 stage's input: in_diff[i] = sum over the group's outputs o of weight[o][i] *
+/// diff[destination[o]].
 template <typename T>
 __device__ void pointwise_backward_data(const PointwiseStage<T>& s, const T* diff, int pixels, T* in_diff) {
   constexpr int V = Vector<T>::size;

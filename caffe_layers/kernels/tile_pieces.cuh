@@ -7,7 +7,8 @@
 
 namespace caffe_layers {
 
-/// Pixels of all channels of one image: channel c, pixel p at data[c * stride + p]; pixels from `limit` on do not exist.
+/// Pixels of all channels of one image: channel c, pixel p at data[c * stride + p]; pixels from `limit` on do not
+/// exist.
 template <typename T>
 struct PixelRows {
   T* data;
@@ -69,7 +70,8 @@ __device__ __forceinline__ PixelRows<T> global_rows(T* tensor, int channels, int
   return {data, plane, left < plan.pixels ? left : plan.pixels, vectors};
 }
 
-/// values[i] = row[STRIDE * x - 1 + i]: what V outputs from column x on of a 3x3, pad 1, convolution read. Zeros outside.
+/// values[i] = row[STRIDE * x - 1 + i]: what V outputs from column x on of a 3x3, pad 1, convolution read. Zeros
+/// outside.
 template <int STRIDE, typename T, int V = Vector<T>::size>
 __device__ __forceinline__ void load_window(const T* plane, int height, int width, int y, int x,
                                             T (&values)[STRIDE * (V - 1) + 3]) {

@@ -63,7 +63,8 @@ GroupConvolutionChain make_chain(const ChainSpec& spec) {
   int channels = spec.channels, height = spec.height, width = spec.width;
   for (const StageSpec& s : spec.stages) {
     const int span = s.dilation * (s.kernel - 1) + 1;
-    const int out_height = (height + 2 * s.pad - span) / s.stride + 1, out_width = (width + 2 * s.pad - span) / s.stride + 1;
+    const int out_height = (height + 2 * s.pad - span) / s.stride + 1,
+              out_width = (width + 2 * s.pad - span) / s.stride + 1;
     chain.stages.push_back({channels, s.out_channels, s.group, s.kernel, s.stride, s.pad, s.dilation, height, width,
                             out_height, out_width, s.bias, random_permutation(channels, chain.stages.size())});
     channels = s.out_channels;
@@ -279,7 +280,8 @@ TEST_F(CudaOnHostTest, PicksTilesWhereTheyFit) {
 
 template <typename T>
 void compare_permutations() {
-  const int shapes[][3] = {{2, 6, 1}, {3, 5, 7}, {2, 4, 64}, {1, 3, 1024}, {2, 3, 2052}, {70, 9, 4}, {1, 1, 1}, {300, 3, 2}};
+  const int shapes[][3] = {{2, 6, 1},    {3, 5, 7},  {2, 4, 64}, {1, 3, 1024},
+                           {2, 3, 2052}, {70, 9, 4}, {1, 1, 1},  {300, 3, 2}};
   for (const auto& [batch, channels, plane] : shapes) {
     for (const int misaligned : {0, 1}) {
       SCOPED_TRACE(testing::Message() << batch << " x " << channels << " x " << plane << " + " << misaligned);

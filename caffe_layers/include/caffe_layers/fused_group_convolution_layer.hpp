@@ -56,6 +56,8 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   caffe_layers::GroupConvolutionChain chain_;
   /// The CPU implementation in use; an entry of the table of kernels.
   const caffe_layers::GroupConvolutionKernel<Dtype>* kernel_ = nullptr;
+  /// The chain's permutations for the GPU; filled at the first pass there.
+  Blob<int> channel_tables_;
 
  private:
   void CreateParameters();

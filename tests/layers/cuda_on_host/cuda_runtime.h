@@ -1,6 +1,6 @@
 // Stands in for CUDA's header where a test compiles our .cu files for the host: an emulation of blocks, threads,
-// barriers, shuffles and shared memory on one CPU thread. It shows that the kernels' indices, barriers and arithmetic are
-// right, and nothing about a device's compiler, memory model or speed.
+// barriers, shuffles and shared memory on one CPU thread. It shows that the kernels' indices, barriers and arithmetic
+// are right, and nothing about a device's compiler, memory model or speed.
 #pragma once
 
 #include <setjmp.h>
@@ -216,5 +216,13 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
   std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMalloc(void** address, size_t bytes) {
+  *address = std::malloc(bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFree(void* address) {
+  std::free(address);
   return cudaSuccess;
 }

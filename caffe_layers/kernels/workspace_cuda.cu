@@ -1,0 +1,29 @@
+#include <cuda_runtime.h>
+
+#include <map>
+#include <new>
+
+#include "caffe_layers/kernels/workspace_cuda.hpp"
+
+namespace caffe_layers {
+
+void* device_workspace(size_t bytes) {
+  struct Memory {
+    void* address = nullptr;
+    size_t capacity = 0;
+  };
+  // Never freed at the end: by then the driver may be gone.
+  thread_local std::map<int, Memory> of_device;
+  int device = 0;
+  cudaGetDevice(&device);
+  Memory& memory = of_device[device];
+  if (bytes > memory.capacity) {
+    cudaFree(memory.address);
+    memory = {};
+    if (cudaMalloc(&memory.address, bytes) != cudaSuccess) throw std::bad_alloc();
+    memory.capacity = bytes;
+  }
+  return memory.address;
+}
+
+}  // namespace caffe_layers

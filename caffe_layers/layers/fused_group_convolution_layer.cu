@@ -1,0 +1,71 @@
+#include <algorithm>
+
+#include "caffe_layers/fused_group_convolution_layer.hpp"
+#include "caffe_layers/kernels/group_convolution_cuda.hpp"
+#include "caffe_layers/kernels/workspace_cuda.hpp"
+
+namespace caffe {
+
+namespace {
+
+template <typename Dtype>
+const caffe_layers::CudaGroupConvolutionKernel<Dtype>& pick_kernel(const caffe_layers::GroupConvolutionChain& chain,
+                                                                   const LayerParameter& param) {
+  if (param.fused_group_convolution_param().engine() == FusedGroupConvolutionParameter::REFERENCE) {
+    return caffe_layers::cuda_group_convolution_kernels<Dtype>().back();
+  }
+  return caffe_layers::pick_cuda_group_convolution_kernel<Dtype>(chain);
+}
+
+}  // namespace
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+                                                    const vector<Blob<Dtype>*>& top) {
+  const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
+  if (channel_tables_.count() == 0) {
+    LOG(INFO) << Title() << "CUDA kernel " << kernel.name;
+    const vector<int> tables = caffe_layers::channel_tables(chain_);
+    channel_tables_.Reshape({static_cast<int>(tables.size())});
+    std::copy(tables.begin(), tables.end(), channel_tables_.mutable_cpu_data());
+  }
+  caffe_layers::ChainParameters<Dtype> parameters;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const int b = WeightBlob(s);
+    parameters.weight.push_back(this->blobs_[b]->gpu_data());
+    parameters.bias.push_back(chain_.stages[s].bias ? this->blobs_[b + 1]->gpu_data() : nullptr);
+  }
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false));
+  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top[0]->mutable_gpu_data(),
+                 workspace, cudaStream_t());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
+                                                     const vector<bool>& propagate_down,
+                                                     const vector<Blob<Dtype>*>& bottom) {
+  const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
+  const auto diff = [this](int blob) {
+    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_gpu_diff() : nullptr;
+  };
+  caffe_layers::ChainParameters<Dtype> parameters;
+  caffe_layers::ChainGradients<Dtype> gradients;
+  gradients.bottom = propagate_down[0] ? bottom[0]->mutable_gpu_diff() : nullptr;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const int b = WeightBlob(s);
+    const bool bias = chain_.stages[s].bias;
+    parameters.weight.push_back(this->blobs_[b]->gpu_data());
+    parameters.bias.push_back(bias ? this->blobs_[b + 1]->gpu_data() : nullptr);
+    gradients.weight.push_back(diff(b));
+    gradients.bias.push_back(bias ? diff(b + 1) : nullptr);
+  }
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
+  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top[0]->gpu_diff(), gradients,
+                  workspace, cudaStream_t());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+INSTANTIATE_LAYER_GPU_FUNCS(FusedGroupConvolutionLayer);
+
+}  // namespace caffe
