@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.datum import to_interleaved
 from data_prep.errors import DataError
 
-MIN_TILE = 64  # pixels; smaller images are enlarged by a whole factor, so that each pixel stays visible
+MIN_TILE, MAX_TILE = 64, 256  # pixels; smaller images are enlarged by a whole factor, so that each pixel stays visible
 GAP, CAPTION, LINE = 4, 150, 14
 BLACK, WHITE = (0, 0, 0), 255
 
@@ -33,7 +33,10 @@ def _tile(pixels: np.ndarray) -> np.ndarray:
     tile = to_interleaved(pixels)
     if tile.shape[2] != 3:
         tile = np.repeat(tile[:, :, :1], 3, axis=2)
-    factor = -(-MIN_TILE // max(tile.shape[:2]))
+    side = max(tile.shape[:2])
+    if side > MAX_TILE:
+        return cv2.resize(tile, None, fx=MAX_TILE / side, fy=MAX_TILE / side, interpolation=cv2.INTER_AREA)
+    factor = -(-MIN_TILE // side)
     return tile.repeat(factor, axis=0).repeat(factor, axis=1)
 
 

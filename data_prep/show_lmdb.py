@@ -23,7 +23,7 @@ from data_prep.augmented_views import Augmentation, NotAvailable, augmented_view
 from data_prep.channel_statistics import ChannelStatistics
 from data_prep.contact_sheet import write_contact_sheet
 from data_prep.datum import decode_datum, stored_form
-from data_prep.errors import run_command
+from data_prep.errors import DataError, run_command
 from data_prep.lmdb_io import open_records
 
 Record = tuple[bytes, bytes]
@@ -124,24 +124,29 @@ def _views(samples: list[Record], originals: list, summary: Summary, args: argpa
     if len(shapes) > 1:
         print("no augmented images: the records are of several sizes")
         return None
-    side = originals[0][0].shape[1]
-    pads = args.pad is not None or (args.scale is None and side <= 32)
-    augmentation = Augmentation(
-        crop=args.crop or side,
-        pad=(side // 8 if args.pad is None else args.pad) if pads else 0,
-        black=args.black,
-        mirror=not args.no_mirror,
-        scale=tuple(args.scale) if args.scale else (None if pads else (side, side * 5 // 4)),
-        seed=args.seed,
-    )
+    augmentation = _augmentation(args, min(originals[0][0].shape[1:]))
     statistics = summary.statistics[len(originals[0][0])]
+    std = [value or 1.0 for value in statistics.std]  # a channel of one value
     try:
-        return augmented_views(
-            [value for _, value in samples], statistics.mean, statistics.std, augmentation, args.views
-        )
+        return augmented_views([value for _, value in samples], statistics.mean, std, augmentation, args.views)
     except NotAvailable as reason:
         print(f"no augmented images: {reason}")
         return None
+
+
+def _augmentation(args: argparse.Namespace, side: int) -> Augmentation:
+    """What the options say, or the paper's for images of this side. DataError where AugmentedData would refuse."""
+    scale = args.scale
+    if scale is None and args.pad is None and side > 32:
+        scale = (side, side * 5 // 4)
+    pad = (0 if scale else side // 8) if args.pad is None else args.pad
+    crop = args.crop or side
+    if scale and not 1 <= scale[0] <= scale[1]:
+        raise DataError(f"--scale {scale[0]} {scale[1]}: MIN must be from 1 to MAX")
+    largest = (scale[0] if scale else side) + 2 * pad
+    if pad < 0 or not 1 <= crop <= largest:
+        raise DataError(f"--crop {crop} --pad {pad}: the image to crop from is {largest} pixels wide")
+    return Augmentation(crop, pad, args.black, not args.no_mirror, tuple(scale) if scale else None, args.seed)
 
 
 if __name__ == "__main__":

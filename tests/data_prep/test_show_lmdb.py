@@ -110,6 +110,20 @@ def test_damaged_record_is_named(path, capfd, record, message):
     assert message in fails(capfd, show_lmdb.main, path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--crop", "41"], "--crop 41 --pad 4: the image to crop from is 40 pixels wide"),
+        (["--crop", "33", "--pad", "0"], "the image to crop from is 32 pixels wide"),
+        (["--crop", "41", "--scale", "40", "48"], "the image to crop from is 40 pixels wide"),
+        (["--scale", "48", "40"], "MIN must be from 1 to MAX"),
+        (["--pad", "-1"], "--pad -1"),
+    ],
+)
+def test_augmentation_that_does_not_fit(path, capfd, options, message):
+    assert message in fails(capfd, show_lmdb.main, path, *options)
+
+
 def test_other_files_are_not_overwritten(path, capfd):
     with open("notes.txt", "w") as file:
         file.write("mine")
