@@ -42,10 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     kind = "" if args.dataset == "cifar10" else f"{args.labels or 'fine'}_"
     name = args.dataset + ("-coarse" if kind == "coarse_" else "")
     out = args.out or Path("data") / name
+    published = LAYOUTS[args.dataset][0]
+    url = f"{PAGE}/{published.archive}"
     source = args.source
     if source is None:
-        published = LAYOUTS[args.dataset][0]
-        url = f"{PAGE}/{published.archive}"
         if is_prepared(out, Recipe(name, url, {published.archive: f"md5:{published.md5}"}, args.seed, args.encoding)):
             return 0
         source = download(url, published.md5)

@@ -1,6 +1,7 @@
 """Files from their authors' pages: progress, resume after any interruption, checksum."""
 
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +14,7 @@ from data_prep.sources import file_digest
 DOWNLOADS = Path("data/downloads")
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 18
+BROKEN = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
 
 
 def download(url: str, md5: str, folder: Path = DOWNLOADS) -> Path:
@@ -23,13 +25,17 @@ def download(url: str, md5: str, folder: Path = DOWNLOADS) -> Path:
     """
     target = folder / url.rsplit("/", 1)[-1]
     if target.exists():
-        _check(target, md5)
+        _check(target, md5, "remove it to fetch it anew")
         return target
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{target.name}.part"
     while not _fetch_rest(url, part):
         pass
-    _check(part, md5)
+    try:
+        _check(part, md5, "run again to fetch it anew")
+    except DataError:
+        part.unlink()
+        raise
     part.rename(target)
     return target
 
@@ -46,11 +52,12 @@ def _fetch_rest(url: str, part: Path) -> bool:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return True  # nothing is missing; the checksum decides
         raise DataError(f"{url}: {error.code} {error.reason}; fetch it elsewhere and give it as --source") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (*BROKEN, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
-        raise DataError(
-            f"{url}: {reason}; run again to resume, or fetch it elsewhere and give it as --source"
-        ) from None
+        advice = "run again to resume, or fetch it elsewhere and give it as --source"
+        raise DataError(f"{url}: {reason}; {advice}") from None
+    except OSError as error:
+        raise DataError(f"cannot write {part}: {error.strerror}") from None
     if not received and have < size:
         raise DataError(f"{url}: stopped at {have} of {size} bytes; run again to resume")
     return have + received >= size
@@ -64,7 +71,7 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int) -> tuple[
     """(bytes received, size of the whole file)."""
     size = have + int(response.headers.get("Content-Length", 0))
     received = 0
-    bar = tqdm(total=size, initial=have, desc=part.stem, unit="B", unit_scale=True)
+    bar = tqdm(total=size, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None)
     with open(part, "ab" if have else "wb") as file, bar:
         while chunk := _read(response):
             file.write(chunk)
@@ -76,12 +83,11 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int) -> tuple[
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(CHUNK)
-    except (ConnectionError, TimeoutError, http.client.IncompleteRead):
+    except BROKEN:
         return b""  # a broken connection: what came counts, the caller asks for the rest
 
 
-def _check(path: Path, md5: str) -> None:
+def _check(path: Path, md5: str, advice: str) -> None:
     got = file_digest(path, "md5")
     if got != md5:
-        path.unlink()
-        raise DataError(f"{path}: wrong checksum, MD5 {got} instead of {md5}; removed, run again to fetch it anew")
+        raise DataError(f"{path}: wrong checksum, MD5 {got} instead of {md5}; {advice}")

@@ -20,7 +20,7 @@ def run_command(main: Callable[[], int]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         status = _fail(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
-        status = _fail("interrupted, nothing was left half-written", 130)
+        status = _fail("interrupted, no output was made", 130)
     sys.exit(status)
 
 

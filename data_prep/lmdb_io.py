@@ -1,5 +1,6 @@
 """Writing and reading the LMDB environments that Caffe's data layers read."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ MAX_KEY = 511  # LMDB's limit, in bytes
 def record_key(position: int, name: str) -> bytes:
     """`position` in the stored order, then where the image came from, as convert_imageset writes its keys."""
     prefix = f"{position:08d}_".encode()
-    return prefix + name.encode()[-(MAX_KEY - len(prefix)) :]
+    return prefix + os.fsencode(name)[-(MAX_KEY - len(prefix)) :]
 
 
 class LmdbWriter:

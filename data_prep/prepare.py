@@ -107,6 +107,8 @@ def is_prepared(out: Path, recipe: Recipe) -> bool:
         return False
     try:
         found = json.loads((out / "dataset.json").read_text())
+        for split in ("train", "test"):
+            (out / f"{split}_lmdb/data.mdb").stat()
     except (OSError, ValueError):
         raise DataError(f"{out} exists and is no prepared data set: choose another --out, or remove it") from None
     for key, value in recipe.decides().items():
@@ -129,7 +131,7 @@ def write_dataset(folder: Path, dataset: Dataset, recipe: Recipe) -> dict:
         order = np.random.default_rng([recipe.seed, index]).permutation(len(split.labels))
         with (
             LmdbWriter(folder / f"{split_name}_lmdb") as writer,
-            tqdm(total=len(order), desc=split_name, unit="img") as bar,
+            tqdm(total=len(order), desc=split_name, unit="img", disable=None) as bar,
         ):
             for batch, images in _read_batches(split, order, shape):
                 shape = images[0].pixels.shape

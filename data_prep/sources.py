@@ -191,7 +191,7 @@ def checksums(path: Path) -> dict[str, str]:
         key=os.fsencode,
     )
     total = hashlib.sha256()
-    for name in tqdm(names, desc=f"checksum of {path.name}", unit="file", leave=False):
+    for name in tqdm(names, desc=f"checksum of {path.name}", unit="file", leave=False, disable=None):
         total.update(f"{file_digest(path / name, 'sha256')}  ".encode() + os.fsencode(name) + b"\n")
     return {path.resolve().name: f"sha256:{total.hexdigest()}"}
 

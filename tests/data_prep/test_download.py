@@ -112,9 +112,9 @@ def test_wrong_checksum_leaves_nothing(server, tmp_path):
 
 def test_damaged_earlier_download_is_named(server, tmp_path):
     (tmp_path / "set.tar.gz").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="set.tar.gz: wrong checksum"):
+    with pytest.raises(DataError, match="set.tar.gz: wrong checksum.*remove it"):
         download(server.url, MD5, tmp_path)
-    assert server.requests == []
+    assert server.requests == [] and (tmp_path / "set.tar.gz").read_bytes() == b"damaged"
 
 
 def test_missing_file_and_missing_server(server, tmp_path):
@@ -123,6 +123,12 @@ def test_missing_file_and_missing_server(server, tmp_path):
     server.shutdown()
     server.server_close()
     with pytest.raises(DataError, match="Connection refused.*--source"):
+        download(server.url, MD5, tmp_path)
+
+
+def test_full_disk(server, tmp_path):
+    (tmp_path / "set.tar.gz.part").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="cannot write .*set.tar.gz.part: No space left on device"):
         download(server.url, MD5, tmp_path)
 
 

@@ -151,6 +151,13 @@ def test_foreign_folder_is_not_overwritten(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
+def test_lost_records_are_noticed(tmp_path):
+    small(tmp_path)
+    (tmp_path / "out/test_lmdb/data.mdb").unlink()
+    with pytest.raises(DataError, match="out exists and is no prepared data set"):
+        small(tmp_path)
+
+
 def test_empty_folder_is_used(tmp_path):
     (tmp_path / "out").mkdir()
     small(tmp_path)
