@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "augmented_data_fixture.hpp"
-#include "caffe/test/test_caffe_main.hpp"
+#include "device_test.hpp"
 
 namespace caffe_layers_test {
 namespace {
@@ -34,16 +34,17 @@ class AugmentedDataLayerTest : public caffe::MultiDeviceTest<TypeParam> {
   const std::string random_ = "crop_size: 8 pad: 2 mirror: true seed: 3 ";
 };
 
-using CpuTypes = ::testing::Types<caffe::CPUDevice<float>, caffe::CPUDevice<double>>;
-TYPED_TEST_CASE(AugmentedDataLayerTest, CpuTypes);
+TYPED_TEST_CASE(AugmentedDataLayerTest, caffe::TestDtypesAndDevices);
 
 TYPED_TEST(AugmentedDataLayerTest, TestPhaseReadsEveryRecordOnceInOrder) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer layer(this->source(), "batch_size: 10 threads: 3 " + this->random_, caffe::TEST);
   EXPECT_EQ(layer.Next(5), zero_to(50));
   EXPECT_EQ(layer.Next(5), zero_to(50));  // and again
 }
 
 TYPED_TEST(AugmentedDataLayerTest, EveryEpochHasEachRecordOnceInAnOrderOfItsOwn) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer layer(this->source(), "batch_size: 8 threads: 2 " + this->random_);
   const std::vector<int> stream = layer.Next(50);  // 8 epochs; batches run across their ends
   std::set<std::vector<int>> orders;
@@ -57,11 +58,13 @@ TYPED_TEST(AugmentedDataLayerTest, EveryEpochHasEachRecordOnceInAnOrderOfItsOwn)
 }
 
 TYPED_TEST(AugmentedDataLayerTest, WithoutShuffleTheOrderIsThatOfTheKeys) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer layer(this->source(), "batch_size: 25 shuffle: false");
   EXPECT_EQ(layer.Next(2), zero_to(50));
 }
 
 TYPED_TEST(AugmentedDataLayerTest, ABatchMayBeLargerThanTheDataSet) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer layer(this->source(), "batch_size: 125");
   std::vector<int> counts(50);
   for (int label : layer.Next(2)) ++counts[label];
@@ -69,6 +72,7 @@ TYPED_TEST(AugmentedDataLayerTest, ABatchMayBeLargerThanTheDataSet) {
 }
 
 TYPED_TEST(AugmentedDataLayerTest, ThreadsAndPrefetchChangeNothing) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer one(this->source(), "batch_size: 7 threads: 1 prefetch: 1 " + this->random_);
   typename TestFixture::Layer many(this->source(), "batch_size: 7 threads: 5 prefetch: 9 " + this->random_);
   for (int i = 0; i < 30; ++i) {
@@ -78,6 +82,7 @@ TYPED_TEST(AugmentedDataLayerTest, ThreadsAndPrefetchChangeNothing) {
 }
 
 TYPED_TEST(AugmentedDataLayerTest, TheSeedChangesOrderAndPixels) {
+  SKIP_WITHOUT_DEVICE();
   const std::string fields = "batch_size: 50 crop_size: 8 pad: 2 mirror: true ";
   typename TestFixture::Layer a(this->source(), fields + "seed: 1"), b(this->source(), fields + "seed: 2");
   EXPECT_NE(a.Next(), b.Next());
@@ -89,6 +94,7 @@ TYPED_TEST(AugmentedDataLayerTest, TheSeedChangesOrderAndPixels) {
 
 // The blob alone makes a new layer, or one elsewhere in the stream, go on exactly where another one was.
 TYPED_TEST(AugmentedDataLayerTest, TheBlobIsThePlaceInTheStream) {
+  SKIP_WITHOUT_DEVICE();
   const std::string fields = "batch_size: 7 threads: 2 " + this->random_;
   typename TestFixture::Layer original(this->source(), fields);
   original.Next(20);
@@ -108,6 +114,7 @@ TYPED_TEST(AugmentedDataLayerTest, TheBlobIsThePlaceInTheStream) {
 }
 
 TYPED_TEST(AugmentedDataLayerTest, ThePlaceStaysExactBeyondWhatOneFloatHolds) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer layer(this->source(), "batch_size: 1 shuffle: false");
   const uint64_t far = (uint64_t{123} << 24) + 0xffffff;
   layer.state().mutable_cpu_data()[0] = 0xffffff;
@@ -120,6 +127,7 @@ TYPED_TEST(AugmentedDataLayerTest, ThePlaceStaysExactBeyondWhatOneFloatHolds) {
 
 // Together the ranks draw what one solver with the joint batch draws, whatever divides what.
 TYPED_TEST(AugmentedDataLayerTest, RanksShareEachEpoch) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer whole(this->source(), "batch_size: 21 " + this->random_);
   std::vector<std::unique_ptr<typename TestFixture::Layer>> ranks;
   caffe::Caffe::set_solver_count(3);
@@ -146,6 +154,7 @@ TYPED_TEST(AugmentedDataLayerTest, RanksShareEachEpoch) {
 }
 
 TYPED_TEST(AugmentedDataLayerTest, TheTestPhaseIgnoresRanks) {
+  SKIP_WITHOUT_DEVICE();
   caffe::Caffe::set_solver_count(3);
   typename TestFixture::Layer layer(this->source(), "batch_size: 10", caffe::TEST);
   EXPECT_EQ(layer.Next(5), zero_to(50));
@@ -153,6 +162,7 @@ TYPED_TEST(AugmentedDataLayerTest, TheTestPhaseIgnoresRanks) {
 
 // The solver shares the training net's blob with the layer of the same name in the test net.
 TYPED_TEST(AugmentedDataLayerTest, ATestPassStartsAtTheFirstRecordOnceTrainingMovedOn) {
+  SKIP_WITHOUT_DEVICE();
   typename TestFixture::Layer train(this->source(), "batch_size: 7"),
       test(this->source(), "batch_size: 8", caffe::TEST);
   test.state().ShareData(train.state());
@@ -164,6 +174,7 @@ TYPED_TEST(AugmentedDataLayerTest, ATestPassStartsAtTheFirstRecordOnceTrainingMo
 }
 
 TYPED_TEST(AugmentedDataLayerTest, LabelsAreOptional) {
+  SKIP_WITHOUT_DEVICE();
   caffe::LayerParameter param;
   param.set_phase(caffe::TEST);
   param.mutable_augmented_data_param()->set_source(this->source());
@@ -176,6 +187,7 @@ TYPED_TEST(AugmentedDataLayerTest, LabelsAreOptional) {
 }
 
 TYPED_TEST(AugmentedDataLayerTest, ANetNeitherLearnsThePlaceNorSendsGradientsToTheData) {
+  SKIP_WITHOUT_DEVICE();
   caffe::NetParameter param;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
       "state { phase: TRAIN }"
