@@ -144,3 +144,21 @@ def test_test_phase_is_that_of_the_stock_data_layer(tmp_path, write_lmdb, data_n
     data, labels = draw(ours, 5)
     assert (labels == expected_labels).all()
     assert (data == expected).all()
+
+
+def test_ranks_share_each_epoch(tmp_path, write_lmdb, data_net):
+    """With solver_count and solver_rank, as MPI's users set them: together, every image once an epoch."""
+    import caffe
+
+    source = write_lmdb(tmp_path / "lmdb", photos(70, 8, 8), range(70))
+    caffe.set_solver_count(2)
+    try:
+        nets = []
+        for rank in range(2):
+            caffe.set_solver_rank(rank)
+            nets.append(data_net(source, "batch_size: 5"))
+        labels = np.concatenate([np.concatenate([draw(net, 1)[1] for net in nets]) for _ in range(21)])
+    finally:
+        caffe.set_solver_count(1)
+        caffe.set_solver_rank(0)
+    assert (np.sort(labels.reshape(3, 70), axis=1) == np.arange(70)).all()
