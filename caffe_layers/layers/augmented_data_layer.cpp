@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
+#include <exception>
 
 #include "caffe/util/math_functions.hpp"
 #include "caffe_layers/augmented_records.hpp"
@@ -94,7 +94,7 @@ void AugmentedDataLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, c
   in_range("prefetch", param.prefetch());
   try {
     records_ = std::make_unique<AugmentedRecords<Dtype>>(param, this->phase_);
-  } catch (const std::runtime_error& error) {
+  } catch (const std::exception& error) {
     Require(false, error.what());
   }
   batch_size_ = static_cast<int>(param.batch_size());
@@ -127,10 +127,10 @@ void AugmentedDataLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, cons
 
 template <typename Dtype>
 uint64_t AugmentedDataLayer<Dtype>::ReadPosition() const {
-  const SyncedMemory& memory = *this->blobs_[0]->data();
+  const auto& memory = this->blobs_[0]->data();
   // Nobody but the GPU touched it since this layer wrote it, and the solver only subtracts a zero: no need to wait for
   // the GPU to finish.
-  if (written_to_ == &memory && this->blobs_[0]->data()->head() == SyncedMemory::HEAD_AT_GPU) return position_;
+  if (written_to_ == memory.get() && memory->head() == SyncedMemory::HEAD_AT_GPU) return position_;
   const Dtype* digits = this->blobs_[0]->cpu_data();
   for (int i = 0; i < 2; ++i) {
     Require(digits[i] >= 0 && digits[i] < kDigit && digits[i] == std::floor(digits[i]),
@@ -181,7 +181,7 @@ typename AugmentedDataLayer<Dtype>::Batch* AugmentedDataLayer<Dtype>::NextBatch(
   }
   try {
     current_ = prefetcher_->Take(position_);
-  } catch (const std::runtime_error& error) {
+  } catch (const std::exception& error) {
     Require(false, error.what());
   }
   position_ += uint64_t(batch_size_) * solver_count_;
