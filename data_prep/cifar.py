@@ -67,7 +67,7 @@ def load(path: Path, dataset: str, kind: str, scratch: Path, verify: bool) -> It
             for file in files:
                 for images, image_labels in read_images(source, prefix, layout, file, kind, verify):
                     pixels.write(np.ascontiguousarray(images[:, ::-1]))
-                    labels.append(image_labels)
+                    labels.append(image_labels.copy())  # a view would keep the pixels in memory
             return np.concatenate(labels)
 
         train, test = store(layout.train), store(layout.test)
