@@ -6,9 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep.errors import DataError
+from data_prep.progress import progress
 from data_prep.sources import file_digest
 
 DOWNLOADS = Path("data/downloads")
@@ -71,7 +70,7 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int) -> tuple[
     """(bytes received, size of the whole file)."""
     size = have + int(response.headers.get("Content-Length", 0))
     received = 0
-    bar = tqdm(total=size, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None)
+    bar = progress(total=size, initial=have, desc=part.stem, unit="B", unit_scale=True)
     with open(part, "ab" if have else "wb") as file, bar:
         while chunk := _read(response):
             file.write(chunk)

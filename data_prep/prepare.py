@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.channel_statistics import ChannelStatistics
 from data_prep.datum import ENCODINGS, Image, decode_image, encode_datum
 from data_prep.errors import DataError
 from data_prep.lmdb_io import LmdbWriter, record_key
+from data_prep.progress import progress
 from data_prep.sources import Source
 from data_prep.staging import staging
 
@@ -131,7 +131,7 @@ def write_dataset(folder: Path, dataset: Dataset, recipe: Recipe) -> dict:
         order = np.random.default_rng([recipe.seed, index]).permutation(len(split.labels))
         with (
             LmdbWriter(folder / f"{split_name}_lmdb") as writer,
-            tqdm(total=len(order), desc=split_name, unit="img", disable=None) as bar,
+            progress(total=len(order), desc=split_name, unit="img") as bar,
         ):
             for batch, images in _read_batches(split, order, shape):
                 shape = images[0].pixels.shape

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from data_prep.errors import DataError
+from data_prep.progress import progress
 
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
@@ -191,7 +190,7 @@ def checksums(path: Path) -> dict[str, str]:
         key=os.fsencode,
     )
     total = hashlib.sha256()
-    for name in tqdm(names, desc=f"checksum of {path.name}", unit="file", leave=False, disable=None):
+    for name in progress(names, desc=f"checksum of {path.name}", unit="file", leave=False):
         total.update(f"{file_digest(path / name, 'sha256')}  ".encode() + os.fsencode(name) + b"\n")
     return {path.resolve().name: f"sha256:{total.hexdigest()}"}
 
