@@ -87,12 +87,16 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
   if (bottom[0]->shape() != set_up_for) chain_ = BuildChain(*bottom[0]);
   const GroupConvolutionStage& last = chain_.stages.back();
   top[0]->Reshape({chain_.batch, last.out_channels, last.out_height, last.out_width});
+  if (Caffe::mode() == Caffe::CPU) PickKernel();
+}
 
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::PickKernel() {
   const bool reference =
       this->layer_param_.fused_group_convolution_param().engine() == FusedGroupConvolutionParameter::REFERENCE;
   const auto* picked = reference ? &caffe_layers::group_convolution_kernels<Dtype>().back()
                                  : &caffe_layers::pick_group_convolution_kernel<Dtype>(chain_);
-  if (picked != kernel_) LOG(INFO) << layer << "CPU kernel " << picked->name;
+  if (picked != kernel_) LOG(INFO) << Title() << "CPU kernel " << picked->name;
   kernel_ = picked;
 }
 

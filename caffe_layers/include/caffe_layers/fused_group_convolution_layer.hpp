@@ -61,6 +61,7 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
 
  private:
   void CreateParameters();
+  void PickKernel();
   caffe_layers::ChainParameters<Dtype> Parameters() const;
 };
 
