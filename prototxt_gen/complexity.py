@@ -96,8 +96,8 @@ def _included(layer, phase: str) -> bool:
 
 def _effect(layer, shapes, image) -> Effect:
     tops = data_shapes(layer, image)
-    if tops is not None:
-        return Effect(tops)
+    if tops is not None:  # AugmentedData keeps its place in the data in a blob
+        return Effect(tops, [(2,)] if layer.type == "AugmentedData" else [], 1)
     if layer.type not in EFFECTS:
         raise unknown(f"type of layer '{layer.name}'", layer.type, sorted(EFFECTS))
     for bottom in layer.bottom:

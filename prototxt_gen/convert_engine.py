@@ -33,7 +33,8 @@ def convert(net: "pb.NetParameter", engine: str, weights: "pb.NetParameter | Non
             )
         for layer in with_blobs.layer:
             layer.ClearField("blobs")
-            layer.blobs.extend(blobs.get(layer.name, []))
+            if layer.type != "Input":
+                layer.blobs.extend(blobs.get(layer.name, []))
     return CONVERSIONS[engine](with_blobs)
 
 

@@ -6,23 +6,23 @@ from prototxt_gen.proto import pb
 
 
 class Graph:
-    """layers: copies of the net's. Layers are named by their place in the net."""
+    """layers: copies of the net's. Layers are named by their place in the net; blobs by their writer and first name."""
 
     def __init__(self, net: "pb.NetParameter"):
         self.layers = [pb.LayerParameter.FromString(layer.SerializeToString()) for layer in net.layer]
-        self._readers = defaultdict(list)  # (writer, blob name) -> places of the layers that read it
-        self._writers = []  # per layer: {bottom's name: place of its writer}
+        self.readers = defaultdict(list)  # (writer, blob name) -> places of the layers that read it
+        self.writers = []  # per layer: {bottom's name: place of its writer, None for an input of the net}
         last = {}
         for i, layer in enumerate(self.layers):
-            self._writers.append({bottom: last.get(bottom) for bottom in layer.bottom})
+            self.writers.append({bottom: last.get(bottom) for bottom in layer.bottom})
             for bottom in layer.bottom:
-                self._readers[last.get(bottom), bottom].append(i)
+                self.readers[last.get(bottom), bottom].append(i)
             last.update((top, i) for top in layer.top)
 
     def next(self, i: int) -> int | None:
         """The only reader of layer i's only top, if it has one top, the same phases, and no other X in X/part."""
         layer = self.layers[i]
-        readers = self._readers[i, layer.top[0]] if len(layer.top) == 1 else []
+        readers = self.readers[i, layer.top[0]] if len(layer.top) == 1 else []
         if len(readers) != 1 or layer.loss_weight:
             return None
         reader = self.layers[readers[0]]
@@ -38,28 +38,17 @@ class Graph:
             if i not in chain
         )
 
-    def can_end_in_place(self, chain: list[int]) -> bool:
-        """False if the chain ends by writing over its bottom and the bottom cannot be renamed."""
-        writer = self._writers[chain[0]][self.layers[chain[0]].bottom[0]]
-        if not self._ends_in_place(chain):
-            return True
-        return writer is not None and not self.layers[writer].include and not self.layers[writer].exclude
+    def rename(self, writer: int, blob: str, new: str, readers: list[int] | None = None):
+        """Another name for what `writer` writes: there and in all readers, or only in some readers."""
+        if readers is None:
+            readers = self.readers[writer, blob]
+            _replace(self.layers[writer].top, blob, new)
+        for reader in readers:
+            _replace(self.layers[reader].bottom, blob, new)
 
-    def end_in_place(self, chain: list[int]):
-        """If the chain ends by writing over its bottom, gives the bottom another name."""
-        if not self._ends_in_place(chain):
-            return
-        blob = self.layers[chain[0]].bottom[0]
-        writer = self._writers[chain[0]][blob]
-        for layer, names in [(self.layers[writer], "top")] + [
-            (self.layers[i], "bottom") for i in self._readers[writer, blob]
-        ]:
-            renamed = [f"{blob}/in" if name == blob else name for name in getattr(layer, names)]
-            layer.ClearField(names)
-            getattr(layer, names).extend(renamed)
 
-    def _ends_in_place(self, chain):
-        return self.layers[chain[0]].bottom[0] == self.layers[chain[-1]].top[0]
+def _replace(names, old: str, new: str):
+    names[:] = [new if name == old else name for name in names]
 
 
 def prefix(name: str) -> str:

@@ -115,7 +115,7 @@ def _batch_norm(layer, bottoms):
 
 def _fused_batch_norm(layer, bottoms):
     norm = _batch_norm(layer, bottoms)
-    return Effect(norm.tops, norm.blobs + norm.blobs[:2], 3, 2 * norm.multiply_adds)
+    return Effect(norm.tops * len(layer.top), norm.blobs + norm.blobs[:2], 3, 2 * norm.multiply_adds)
 
 
 def _scale(layer, bottoms):

@@ -47,34 +47,39 @@ class NetWriter:
         write_permutation(param, "output_permutation", perms[-1])
         return block.name
 
-    def batch_norm(self, bottom: str, average: float, residual: str | None = None, relu: bool = True) -> str:
-        """Batch norm with scale and shift, then the residual's addition, then ReLU."""
-        name = f"{bottom}_bn"
-        param = self.layer(
-            "FusedBatchNorm", name, [bottom] + [residual] * (residual is not None)
-        ).fused_batch_norm_param
+    def batch_norm(
+        self, bottom: str, average: float, residual: str | None = None, relu: bool = True, skip: bool = False
+    ) -> str:
+        """Batch norm with scale and shift, then the residual's addition, then ReLU, in place; skip: and in a second top."""
+        bottoms = [bottom] if residual is None else [bottom, residual]
+        tops = [bottom, f"{bottom}_skip"] if skip else [bottom]
+        param = self.layer("FusedBatchNorm", f"{bottom}_bn", bottoms, tops).fused_batch_norm_param
         param.moving_average_fraction, param.eps = average, BATCH_NORM_EPS
         if relu:
             param.relu = True
-        return name
+        return bottom
 
-    def unit(self, unit: Unit, bottom: str, average: float) -> str:
-        """Blocks, each with batch norm and ReLU; with a skip, the last ReLU comes after the addition."""
-        residual = bottom if unit.skip else None
+    def unit(self, unit: Unit, bottom: str, average: float, skip: bool) -> str:
+        """Blocks, each with batch norm and ReLU; the last ReLU comes after the addition of bottom's second top.
+
+        skip: the next unit needs a second top too.
+        """
+        top, last = bottom, unit.blocks[-1]
+        for block in unit.blocks[:-1]:
+            top = self.batch_norm(self.block(block, top), average)
+        top = self.block(last, top)
+        residual = f"{bottom}_skip" if unit.skip else None
         if unit.shortcut:
-            residual = self.batch_norm(self.block(unit.shortcut, bottom), average, relu=False)
-        top = bottom
-        for block in unit.blocks:
-            last = block is unit.blocks[-1]
-            top = self.batch_norm(self.block(block, top), average, residual if last else None)
-        return top
+            residual = self.batch_norm(self.block(unit.shortcut, residual), average, relu=False)
+        return self.batch_norm(top, average, residual, skip=skip)
 
     def network(self, plan: Plan, classes: int, bottom: str = "data") -> str:
         """All between the image and the classes' scores."""
         average = 0.9 if plan.skips else 0.99
-        top = self.batch_norm(self.block(Block("conv1", (plan.first,)), bottom), average)
-        for unit in plan.units:
-            top = self.unit(unit, top, average)
+        skips = [unit.skip for unit in plan.units] + [False]
+        top = self.batch_norm(self.block(Block("conv1", (plan.first,)), bottom), average, skip=skips[0])
+        for unit, skip in zip(plan.units, skips[1:], strict=True):
+            top = self.unit(unit, top, average, skip)
         pool = self.layer("Pooling", "pool", [top]).pooling_param
         pool.pool, pool.global_pooling = pb.PoolingParameter.AVE, True
         param = self.layer("InnerProduct", "fc", ["pool"]).inner_product_param

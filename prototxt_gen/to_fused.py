@@ -20,7 +20,8 @@ def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
         if chain := _convolution_chain(graph, i):
             written[chain[0]] = (_fuse_convolutions, chain)
         elif chain := _batch_norm_chain(graph, i):
-            graph.end_in_place(chain)
+            _return_in_place(graph, chain)
+            _part_tops(graph, chain)
             written[chain[-1]] = (_fuse_batch_norm, chain)
         gone.update(chain)
     result = pb.NetParameter()
@@ -94,8 +95,26 @@ def _batch_norm_chain(graph: Graph, i: int) -> list[int]:
         ]
         if all(graph.untouched(bottom, longer) for bottom in [layers[i].bottom[0], *residuals]):
             chain = longer
-    fits = graph.untouched(layers[i].bottom[0], chain) and graph.can_end_in_place(chain)
-    return chain if fits else []
+    return chain if graph.untouched(layers[i].bottom[0], chain) else []
+
+
+def _return_in_place(graph: Graph, chain: list[int]):
+    """Undoes to_stock's X/in: the layer writes over its input again."""
+    first, top = graph.layers[chain[0]], graph.layers[chain[-1]].top[0]
+    blob = first.bottom[0]
+    writer = graph.writers[chain[0]][blob]
+    if blob == f"{prefix(first.name)}/in" and graph.untouched(top, [writer, *chain], reading=True):
+        graph.rename(writer, blob, top)
+
+
+def _part_tops(graph: Graph, chain: list[int]):
+    """Where several layers read the result, all but the first read a second top, which spares Caffe's Split."""
+    last = chain[-1]
+    blob = graph.layers[last].top[0]
+    first, *others = graph.readers[last, blob] or [None]
+    if others and not any(blob in graph.layers[reader].top for reader in (first, *others)):
+        graph.layers[last].top.append(f"{blob}_skip")
+        graph.rename(last, blob, f"{blob}_skip", others)
 
 
 def _is_plain_scale(layer) -> bool:

@@ -2,10 +2,12 @@
 
 FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out (a permutation only where
 there is one; just X if it is one convolution without permutations). FusedBatchNorm X becomes X/norm, X/scale, X/add,
-X/relu. The last of them writes the fused layer's top, so the rest of the net stays as it is.
+X/relu. The last of them writes the fused layer's top, so the rest of the net stays as it is, with two exceptions: what
+reads a FusedBatchNorm's second top reads the first, and the sum cannot be in place, so its input becomes X/in.
 """
 
 from prototxt_gen.command_line import Invalid
+from prototxt_gen.graph import Graph
 from prototxt_gen.proto import pb
 
 
@@ -14,9 +16,36 @@ def to_stock(net: "pb.NetParameter") -> "pb.NetParameter":
     result = pb.NetParameter()
     result.CopyFrom(net)
     del result.layer[:]
-    for layer in net.layer:
+    graph = Graph(net)
+    for i, layer in enumerate(graph.layers):
+        if layer.type == "FusedBatchNorm":
+            _join_tops(graph, i)
+            _leave_place(graph, i)
+    for layer in graph.layers:
         result.layer.extend(_EXPAND.get(layer.type, lambda other: [other])(layer))
     return result
+
+
+def _join_tops(graph: Graph, i: int):
+    """Drops the second top: its readers read the first."""
+    layer = graph.layers[i]
+    if len(layer.top) < 2:
+        return
+    first, second = layer.top
+    if any(first in later.top for later in graph.layers[i + 1 :]):
+        raise Invalid(
+            f"layer '{layer.name}' has a second top, and a later layer writes over the first: rename one of them"
+        )
+    graph.rename(i, second, first, graph.readers[i, second])
+    del layer.top[1]
+
+
+def _leave_place(graph: Graph, i: int):
+    """Where an in-place layer adds a residual, gives its input a name of its own."""
+    layer = graph.layers[i]
+    if len(layer.bottom) == 2 and layer.bottom[0] == layer.top[0]:
+        writer = graph.writers[i][layer.bottom[0]]
+        graph.rename(writer, layer.bottom[0], f"{layer.name}/in")
 
 
 class _Expansion:
@@ -86,7 +115,9 @@ def _expand_batch_norm(fused):
     param, top = fused.fused_batch_norm_param, fused.top[0]
     expansion = _Expansion(fused, 5)
     residual = fused.bottom[1] if len(fused.bottom) > 1 else None
-    scaled = f"{fused.name}/scale" if residual else top
+    scaled = top
+    if residual:
+        scaled = fused.bottom[0] if fused.bottom[0] == f"{fused.name}/in" else f"{fused.name}/scale"
     norm = expansion.add("norm", "BatchNorm", [fused.bottom[0]], scaled, 3).batch_norm_param
     for field in ("use_global_stats", "moving_average_fraction", "eps"):
         if param.HasField(field):

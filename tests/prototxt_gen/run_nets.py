@@ -20,6 +20,6 @@ for path, phase in json.load(sys.stdin):
         net.backward()
     values = sum(blob.data.size for blobs in net.params.values() for blob in blobs)
     finite = all(np.isfinite(blob.diff).all() for blobs in net.params.values() for blob in blobs)
-    moved = sum(bool(blobs[0].diff.any()) for blobs in net.params.values())
+    moved = sum(any(blob.diff.any() for blob in blobs) for blobs in net.params.values())
     stds = {name: [float(blob.data.std()) for blob in blobs] for name, blobs in net.params.items()}
     print(json.dumps({"values": values, "loss": loss, "finite": finite, "moved": moved, "stds": stds}), flush=True)

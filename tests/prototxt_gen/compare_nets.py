@@ -1,0 +1,43 @@
+"""Trains two nets side by side in Caffe, from two weight files, and prints how far apart they are, as JSON.
+
+Arguments: solver weights solver weights. `start`: largest difference of the weights as loaded; `losses`: pairs; `blobs`,
+`gradients`, `end`: largest differences relative to the largest value, of the blobs both nets have, of the first
+gradients, and of the weights after some steps.
+"""
+
+import json
+import sys
+
+import caffe
+import numpy as np
+
+STEPS = 3
+
+
+def values(net, what):
+    return [getattr(blob, what).copy() for blobs in net.params.values() for blob in blobs]
+
+
+def distance(a, b):
+    return max(float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-6)) for x, y in zip(a, b, strict=True))
+
+
+caffe.set_mode_cpu()
+result = {"losses": []}
+solvers = []
+for solver, weights in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    solvers.append(caffe.get_solver(solver))
+    solvers[-1].net.copy_from(weights)
+a, b = (solver.net for solver in solvers)
+result["start"] = distance(values(a, "data"), values(b, "data"))
+for step in range(STEPS):
+    for solver in solvers:
+        solver.step(1)
+    result["losses"].append([float(net.blobs["loss"].data) for net in (a, b)])
+    if step == 0:
+        common = [name for name in a.blobs if name in b.blobs]
+        result["common"] = len(common)
+        result["blobs"] = distance([a.blobs[n].data for n in common], [b.blobs[n].data for n in common])
+        result["gradients"] = distance(values(a, "diff"), values(b, "diff"))
+result["end"] = distance(values(a, "data"), values(b, "data"))
+print(json.dumps(result))
