@@ -10,7 +10,7 @@ from prototxt_gen.datasets import Dataset, find_dataset
 from prototxt_gen.network import deploy_net, train_val_net
 from prototxt_gen.proto import to_text
 from prototxt_gen.readme import readme
-from prototxt_gen.solver import make_solver, test_batch
+from prototxt_gen.solver import batch_of_test, make_solver
 from prototxt_gen.summary import summarize
 from prototxt_gen.to_stock import to_stock
 
@@ -103,7 +103,7 @@ def build(experiment: Experiment) -> Files:
     plan = make_plan(experiment.arch, experiment.options, dataset.channels, dataset.first_stride)
     epochs = dataset.epochs if experiment.epochs is None else experiment.epochs
     folder, data = _paths(experiment, dataset)
-    batch = test_batch(dataset.test, experiment.test_batch_size)
+    batch = batch_of_test(dataset.test, experiment.test_batch_size)
     sources = {"TRAIN": f"{data}/train_lmdb", "TEST": f"{data}/test_lmdb"}
     nets = _nets(experiment, plan, dataset, sources, batch)
     solver = make_solver(

@@ -26,6 +26,7 @@ def make_solver(
         net=net,
         test_iter=[dataset.test // test_batch_size],
         test_interval=test_interval,
+        test_initialization=False,  # before the first iteration batch norm has no moving averages to test with
         base_lr=0.1,
         lr_policy="multistep",
         gamma=0.1,
@@ -65,7 +66,7 @@ def schedule(records: int, batch_size: int, epochs: float) -> tuple[int, int]:
     return iterations, iterations
 
 
-def test_batch(records: int, wanted: int | None) -> int:
+def batch_of_test(records: int, wanted: int | None) -> int:
     """Test batch size: a divisor of the test set's size, so that a test sees every image once. Raises Invalid."""
     if wanted is None:
         divisors = [b for b in range(1, 501) if records % b == 0]

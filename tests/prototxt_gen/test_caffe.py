@@ -50,9 +50,9 @@ def small_tiny_imagenet(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("tiny"), 64, 200)
 
 
-def run_nets(nets):
-    """[(prototxt, phase)] -> what run_nets.py says about each."""
-    done = subprocess.run([sys.executable, Path(__file__).with_name("run_nets.py")], input=json.dumps(nets), check=False,
+def run_nets(groups):
+    """[[(prototxt, phase), ...], ...] -> what run_nets.py says about each net, in order."""
+    done = subprocess.run([sys.executable, Path(__file__).with_name("run_nets.py")], input=json.dumps(groups), check=False,
                           capture_output=True, text=True, env={**os.environ, "GLOG_minloglevel": "2"})  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -63,17 +63,18 @@ def write(run: Experiment) -> Path:
     return run.folder
 
 
+NETS = (("train_val.prototxt", "TRAIN"), ("train_val.prototxt", "TEST"), ("deploy.prototxt", "TEST"))
+
+
 def check_in_caffe(folders: list[Path]):
-    nets = [(str(folder / name), phase) for folder in folders for name, phase in (
-        ("train_val.prototxt", "TRAIN"), ("train_val.prototxt", "TEST"), ("deploy.prototxt", "TEST"))]  # fmt: skip
-    results = run_nets(nets)
-    assert len(results) == len(nets)
-    for (path, phase), result in zip(nets, results, strict=True):
+    groups = [[(str(folder / name), phase) for name, phase in NETS] for folder in folders]
+    nets = [net for group in groups for net in group]
+    for (path, phase), result in zip(nets, run_nets(groups), strict=True):
         counts = count_net(read_net(Path(path)), phase)
         assert result["values"] == counts.total("values"), path
-        assert result["finite"] and math.isfinite(result["loss"]), path
-        if phase == "TRAIN":
-            assert result["moved"] == sum(layer.learned > 0 for layer in counts.layers)
+        assert result["finite"], (path, phase)
+        if "train_val" in path:  # the backward pass reaches every layer
+            assert result["moved"] == sum(layer.learned > 0 for layer in counts.layers), (path, phase)
 
 
 @pytest.mark.parametrize("engine", ["fused", "stock"])
@@ -104,7 +105,7 @@ def test_weights_start_as_published(engine, small_cifar, tmp_path):
     folder = write(
         Experiment("igcv2", Options(width=80, depth=8), str(small_cifar), BATCH, BATCH, 4, engine=engine, out=tmp_path)
     )
-    (result,) = run_nets([(str(folder / "train_val.prototxt"), "TRAIN")])
+    (result,) = run_nets([[(str(folder / "train_val.prototxt"), "TRAIN")]])
     counts = count_net(read_net(folder / "train_val.prototxt"), "TRAIN")
     checked = 0
     for layer in counts.layers:

@@ -1,0 +1,263 @@
+"""The make_net command: what it writes, prints and refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from google.protobuf import text_format
+from nets import experiment, table_rows
+
+from prototxt_gen.architecture import Options
+from prototxt_gen.architectures import ARCHITECTURES
+from prototxt_gen.command_line import Invalid
+from prototxt_gen.datasets import BUILT_IN
+from prototxt_gen.experiment import Experiment, build
+from prototxt_gen.proto import pb, read_net
+
+FILES = {"train_val.prototxt", "deploy.prototxt", "solver.prototxt", "readme.md"}
+
+
+def net_of(arch="igcv2", options=None, name="train_val.prototxt", **changes):
+    return text_format.Parse(build(Experiment(arch, options or Options(), **changes)).texts[name], pb.NetParameter())
+
+
+def test_writes_the_four_files_and_says_so(run_tool, tmp_path):
+    done = run_tool("make_net", "--arch", "igcv2", "--width", 64, "--out", "net")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "net").iterdir()} == FILES
+    for text in ("#Params 148,864 (0.149 M)", "FLOPs 26,189,824", "paper, table4: #Params 0.149 M   FLOPs 0.262 x 10^8",
+                 "met, one path", "312,500 iterations", "readme.md written"):  # fmt: skip
+        assert text in done.stdout
+    solver = text_format.Parse((tmp_path / "net" / "solver.prototxt").read_text(), pb.SolverParameter())
+    assert Path(solver.net) == tmp_path / "net" / "train_val.prototxt"  # outside the project: absolute
+    again = run_tool("make_net", "--arch", "igcv2", "--width", 64, "--out", "net")
+    assert again.returncode == 0 and "up to date" in again.stdout
+
+
+def test_never_overwrites_unasked(run_tool, tmp_path):
+    run_tool("make_net", "--arch", "igcv2", "--out", "net")
+    (tmp_path / "net" / "x_iter_5.solverstate").write_text("a snapshot")
+    before = {path.name: path.read_text() for path in (tmp_path / "net").iterdir()}
+    done = run_tool("make_net", "--arch", "igcv2", "--seed", 2, "--out", "net")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--force replaces it" in done.stderr
+    assert {path.name: path.read_text() for path in (tmp_path / "net").iterdir()} == before
+    done = run_tool("make_net", "--arch", "igcv2", "--seed", 2, "--out", "net", "--force")
+    assert done.returncode == 0 and "random_seed: 2" in (tmp_path / "net" / "solver.prototxt").read_text()
+    assert (tmp_path / "net" / "x_iter_5.solverstate").read_text() == "a snapshot"
+
+
+def test_summary_only_and_json(run_tool, tmp_path):
+    done = run_tool("make_net", "--arch", "xception", "--width", 58, "--summary-only", "--json")
+    summary = json.loads(done.stdout)
+    assert summary["params"] == 443_626 and summary["paper"][0]["table"] == "table3"
+    assert summary["schedule"]["stepvalue"] == [156_250, 234_375, 273_438] and not list(tmp_path.iterdir())
+
+
+def test_from_a_clone_paths_are_relative_to_its_root(tmp_path):
+    """A copy of the clone: `caffe train -solver experiments/...` works from its root, wherever make_net ran."""
+    clone, elsewhere = tmp_path / "clone", tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "prototxt_gen", clone / "prototxt_gen", ignore=shutil.ignore_patterns("__pycache__"))
+    (clone / "caffe_layers").mkdir()
+    elsewhere.mkdir()
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != ROOT]
+    command = [
+        sys.executable,
+        clone / "prototxt_gen" / "make_net.py",
+        "--arch",
+        "igcv1",
+        "--width",
+        "48",
+        "--depth",
+        "8",
+    ]
+    subprocess.run(
+        command,
+        cwd=elsewhere,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    folder = clone / "experiments" / "igcv1_c48_d8_cifar100"
+    assert {path.name for path in folder.iterdir()} == FILES
+    solver = text_format.Parse((folder / "solver.prototxt").read_text(), pb.SolverParameter())
+    assert solver.net == "experiments/igcv1_c48_d8_cifar100/train_val.prototxt"
+    assert solver.snapshot_prefix == "experiments/igcv1_c48_d8_cifar100/igcv1_c48_d8_cifar100"
+    assert read_net(folder / "train_val.prototxt").layer[0].augmented_data_param.source == "data/cifar100/train_lmdb"
+
+
+@pytest.mark.parametrize("arguments,message", [
+    ("--arch igcv3", "unknown architecture 'igcv3': did you mean igcv2 or igcv1"),
+    ("--arch igcv2 --width 61", "nearest widths that work: 60, 62"),
+    ("--arch deep-roots --width 50", "width 50 is not divisible by the 16 branches of the first stage; nearest widths"),
+    ("--arch igcv1 --width 47", "nearest widths that work: 46, 48"),
+    ("--arch igcv2star --width 100", "8 channels per branch do not divide 100 channels"),
+    ("--arch igcv2 --depth 21", "depth 21 is not 3B + 2 with B blocks in each of three stages: nearest are 20 or 23"),
+    ("--arch igcv2 --depth 3", "nearest are 5"),
+    ("--arch igcv2 --channels-per-branch 7", "7 channels per branch do not divide 64 channels: nearest that do are 4 and 8"),
+    ("--arch igcv2 --channels-per-branch 8,8", "give one, or one for each of 3 stages"),
+    ("--arch igcv2 --channels-per-branch 8x8x8", "its 2 1x1 convolutions"),
+    ("--arch igcv2 --channels-per-branch 8,x", "is not K, K,K,K"),
+    ("--arch igcv2 --layers 1", "L is 2 or more"),
+    ("--arch xception --layers 3", "xception has no --layers: architectures that have it are igcv2"),
+    ("--arch igcv2 --dataset cifar", "unknown data set 'cifar': did you mean cifar10 or cifar100"),
+    ("--arch igcv2 --dataset .", "a folder made by data_prep has it"),
+    ("--arch igcv2 --batch-size 0", "1 to the 50000 training images"),
+    ("--arch igcv2 --epochs 0", "more than 0"),
+    ("--arch igcv2 --test-batch-size 64", "nearest that do are 50 and 80"),
+    ("--arch igcv2 --seed -1", "0 to 2147483647"),
+    ("--arch igcv2 --width x", "invalid int value: 'x'"),
+    ("--arch igcv2 --engine gpu", "invalid choice: 'gpu'"),
+    ("", "required: --arch"),
+    ("--arch igcv2 --out /proc/none", "cannot write /proc/none"),
+])  # fmt: skip
+def test_wrong_input_is_one_line(run_tool, tmp_path, arguments, message):
+    done = run_tool("make_net", *arguments.split())
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+    assert not done.stdout and not list(tmp_path.iterdir())
+
+
+def test_suggested_widths_work():
+    for arch in ARCHITECTURES:
+        for width in (37, 61, 97, 101):
+            try:
+                build(Experiment(arch, Options(width=width, depth=8)))
+            except Invalid as error:
+                for near in str(error).rpartition(": ")[2].split(", "):
+                    build(Experiment(arch, Options(width=int(near), depth=8)))
+
+
+def test_a_new_architecture_is_one_file(tmp_path):
+    shutil.copytree(ROOT / "prototxt_gen", tmp_path / "prototxt_gen", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (ROOT / "prototxt_gen" / "architectures" / "xception.py").read_text()
+    (tmp_path / "prototxt_gen" / "architectures" / "brandnew.py").write_text(source.replace("Xception (", "New ("))
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != ROOT]
+    done = subprocess.run([sys.executable, tmp_path / "prototxt_gen" / "make_net.py", "--arch", "brandnew", "--summary-only"],
+                          check=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # fmt: skip
+    assert "New (C64), depth 20" in done.stdout
+
+
+def test_data_layers():
+    """Section 4.1: pad 4 and crop 32, or scale to 64 ... 80 and crop 64; mirror; channel means and deviations, in BGR."""
+    for name, dataset in BUILT_IN.items():
+        train, test = net_of(dataset=name, seed=5).layer[:2]
+        a, b = train.augmented_data_param, test.augmented_data_param
+        assert (train.include[0].phase, test.include[0].phase) == (pb.TRAIN, pb.TEST)
+        assert (a.batch_size, b.batch_size, a.seed, a.mirror, b.mirror) == (64, 100, 5, True, False)
+        assert a.crop_size == b.crop_size == (64 if name == "tiny-imagenet" else 32)
+        scaled = (0, 64, 80) if name == "tiny-imagenet" else (4, 0, 0)
+        assert (a.pad, a.min_scale, a.max_scale) == scaled and (b.pad, b.min_scale, b.max_scale) == (0, 0, 0)
+        assert list(a.mean) == list(b.mean) == pytest.approx(dataset.mean)
+        assert list(a.std) == list(b.std) == pytest.approx(dataset.std)
+        assert a.pad_mode == pb.AugmentedDataParameter.NORMALIZED_ZERO
+    assert BUILT_IN["cifar10"].mean == (113.865, 122.950, 125.307)
+    assert BUILT_IN["tiny-imagenet"].std == pytest.approx([255 * x for x in (0.2816, 0.2689, 0.2764)], abs=1e-3)
+
+
+def test_fashion_mnist_constants():
+    images = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
+    if not images.exists():
+        pytest.skip(f"{images} is not installed")
+    import gzip
+
+    import numpy as np
+
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2))).astype(np.float64)
+    dataset = BUILT_IN["fashion-mnist"]
+    assert dataset.train == len(pixels)
+    assert dataset.mean == pytest.approx([padded.mean()] * 3, abs=1e-3)
+    assert dataset.std == pytest.approx([padded.std()] * 3, abs=1e-3)
+
+
+def test_a_folder_of_data_prep(tmp_path):
+    facts = {"name": "flowers", "num_classes": 17, "train": {"records": 1000}, "test": {"records": 340},
+             "image": {"channels": 1, "height": 48, "width": 48}, "mean": [99.5], "std": [50.25]}  # fmt: skip
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    net = net_of(dataset=str(tmp_path))
+    param = net.layer[0].augmented_data_param
+    assert (param.source, param.crop_size, param.min_scale, param.max_scale) == (f"{tmp_path}/train_lmdb", 48, 48, 60)
+    assert list(param.mean) == [99.5] and list(param.std) == [50.25]
+    assert next(layer for layer in net.layer if layer.name == "fc").inner_product_param.num_output == 17
+    deploy = net_of(name="deploy.prototxt", dataset=str(tmp_path))
+    assert list(deploy.layer[0].input_param.shape[0].dim) == [1, 1, 48, 48]
+    for change, message in (({"image": {"channels": 1, "height": 48, "width": 40}}, "square"),
+                            ({"mean": None}, "lacks"), ({"test": {}}, "lacks 'records'")):  # fmt: skip
+        (tmp_path / "dataset.json").write_text(json.dumps({**facts, **change}))
+        with pytest.raises(Invalid, match=message):
+            net_of(dataset=str(tmp_path))
+
+
+@pytest.mark.parametrize("engine", ["fused", "stock"])
+def test_training_settings_in_the_net(engine):
+    """No bias in convolutions; eps 2e-5; moving average 0.9 with skips, 0.99 without; weight decay on everything learned."""
+    for arch, average in (("igcv2", 0.9), ("igcv2-II", 0.99)):
+        for layer in net_of(arch, Options(width=64, depth=8), engine=engine).layer:
+            assert not layer.param
+            if layer.type == "Convolution":
+                assert not layer.convolution_param.bias_term and layer.convolution_param.weight_filler.type == "msra"
+            for stage in layer.fused_group_convolution_param.stage:
+                assert not stage.bias_term and stage.weight_filler.type == "msra"
+            if layer.type in ("BatchNorm", "FusedBatchNorm"):
+                param = layer.batch_norm_param if engine == "stock" else layer.fused_batch_norm_param
+                assert param.moving_average_fraction == pytest.approx(average) and param.eps == pytest.approx(2e-5)
+
+
+def test_skips_span_two_blocks():
+    """The ReLU of the second block comes after the addition; a projection only where a later stage begins."""
+
+    def sums(arch, **options):
+        net = net_of(arch, Options(depth=14, **options))
+        return [
+            (layer.name, layer.bottom[1])
+            for layer in net.layer
+            if layer.type == "FusedBatchNorm" and len(layer.bottom) > 1
+        ]
+
+    stage1 = [("stage1_block2_bn", "conv1_skip"), ("stage1_block4_bn", "stage1_block2_skip")]
+    later = [
+        (f"stage{s}_block{b}_bn", f"stage{s}_shortcut" if b == 2 else f"stage{s}_block2_skip")
+        for s in (2, 3)
+        for b in (2, 4)
+    ]
+    assert sums("igcv2") == stage1 + later
+    assert sums("xception", width=58) == sums("igcv2star", width=128) == stage1[1:] + later
+    assert sums("igcv2", downsampling=False) == sums("igcv2-II") == []
+
+
+@pytest.mark.parametrize("arch,groups", [("xception", [1, 1]), ("igcv1", [32, 32]), ("igcv2", [32, 64]),
+                                         ("igcv2star", [32, 64]), ("resnet", [1, 1]), ("deep-roots", [1, 1])])  # fmt: skip
+def test_shortcuts(arch, groups):
+    net = net_of(arch, Options(width=64, first_width=64, depth=8), engine="stock")
+    shortcuts = [layer.convolution_param for layer in net.layer if layer.name.endswith("_shortcut")]
+    assert [(p.group, p.num_output, list(p.stride), list(p.kernel_size)) for p in shortcuts] == [
+        (groups[0], 128, [2], [1]), (groups[1], 256, [2], [1])]  # fmt: skip
+
+
+def test_layers_and_channels_per_branch():
+    def branches(**options):
+        plan = build(Experiment("igcv2", Options(**options))).summary["blocks"]
+        return [
+            list(row["branches"])
+            for row in plan
+            if not row["first"].endswith("block1") or row["first"].startswith("stage1")
+        ]
+
+    assert branches(width=64) == [[1, 8, 8], [1, 16, 16], [1, 32, 32]]
+    assert branches(width=80) == [[1, 10, 10], [1, 16, 16], [1, 20, 20]]
+    assert branches(width=64, channels_per_branch=((16,),)) == [[1, 16, 16]] * 3
+    assert branches(width=64, layers=4) == [[1, 4, 4, 4], [1, 8, 8, 8], [1, 8, 8, 8]]
+    assert branches(width=60, channels_per_branch=((6, 10), (12, 10), (16, 15)))[0] == [1, 6, 10]
+
+
+def test_the_paper_row_is_shown_only_for_the_papers_network():
+    for table, row in table_rows("table2", "table3", "table4", "table5", "table6"):
+        assert table in [found["table"] for found in build(experiment(table, row)).summary["paper"]]
+    for options in (Options(width=64, layers=4), Options(width=64, channels_per_branch=((16,),)), Options(width=64, depth=14),
+                    Options(width=64, first_width=32), Options(width=64, downsampling=False)):  # fmt: skip
+        assert not build(Experiment("igcv2", options)).summary["paper"]
