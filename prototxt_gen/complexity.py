@@ -73,7 +73,7 @@ def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None =
         effect = _effect(layer, shapes, image)
         if len(effect.tops) < len(layer.top):
             raise Invalid(f"layer '{layer.name}' ({layer.type}) has {len(layer.top)} tops, expected {len(effect.tops)}")
-        shapes.update(zip(layer.top, effect.tops))
+        shapes.update(zip(layer.top, effect.tops, strict=False))
         layers.append(_count(layer, effect, shared))
     return Complexity(layers)
 
@@ -138,11 +138,11 @@ def print_table(counts: Complexity):
         for c in counts.layers
     ]
     head = ("layer", "type", "top", "learned", "multiply-adds")
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         print(
             "  ".join(
-                cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))
+                cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
             ).rstrip()
         )
     print(

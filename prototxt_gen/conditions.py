@@ -45,8 +45,8 @@ def non_sparsity(convolutions: Sequence[GroupConvolution]) -> float:
 def complementary(convolutions: Sequence[GroupConvolution], perms: Sequence[np.ndarray] | None = None) -> str:
     """'' if the complementary condition (condition 1) holds, else where it fails.
 
-    For every m, convolutions m .. L together are a group convolution, and so are 1 .. m-1; each branch of the one meets each
-    branch of the other in exactly one channel.
+    For every m, convolutions m .. L together are a group convolution, and so are 1 .. m-1; each branch of the one
+    meets each branch of the other in exactly one channel.
     """
     perms = block_permutations(convolutions) if perms is None else perms
     for m in range(1, len(convolutions)):
@@ -139,7 +139,7 @@ class Design:
 
 
 def widest(budget: int, layers: int, area: int = 9, exact: bool = False) -> Design | None:
-    """The widest block of L convolutions with a dense kernel and at most `budget` parameters; exact: with one path only.
+    """The widest block of L convolutions with a dense kernel and at most `budget` parameters; exact: with one path.
 
     Of several with this width, the one with the fewest parameters. None if there is none.
     """

@@ -28,9 +28,8 @@ def convert(net: "pb.NetParameter", engine: str, weights: "pb.NetParameter | Non
         blobs = {layer.name: layer.blobs for layer in weights.layer if layer.blobs}
         strangers = blobs.keys() - {layer.name for layer in net.layer}
         if strangers:
-            raise Invalid(
-                f"the weights are of another net: it has no layer {', '.join(repr(name) for name in sorted(strangers)[:3])}"
-            )
+            names = ", ".join(repr(name) for name in sorted(strangers)[:3])
+            raise Invalid(f"the weights are of another net: this one has no layer {names}")
         for layer in with_blobs.layer:
             layer.ClearField("blobs")
             if layer.type != "Input":

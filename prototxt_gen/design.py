@@ -18,7 +18,6 @@ from prototxt_gen.conditions import (
     Design,
     best_layers,
     least_parameters,
-    non_sparsity,
     report,
     sweep_branches,
     sweep_layers,
@@ -55,8 +54,9 @@ def make_parser() -> Parser:
         sub.add_argument(
             "--kernel", type=int, default=3, help="size of the first convolution; all others are 1x1 (%(default)s)"
         )
-    commands.choices["check"].add_argument("--interleave", type=numbers, metavar="G1,...",
-                                           help="permutations to check instead of the generated ones: the L - 1 between")  # fmt: skip
+    commands.choices["check"].add_argument(
+        "--interleave", type=numbers, metavar="G1,...", help="the L - 1 permutations, instead of the generated ones"
+    )
     commands.choices["draw"].add_argument("--out", type=Path, required=True, metavar="PICTURE")
     for name, help_text in (("widest", "the widest dense block for a budget"), ("sweep", "all K for one L, or all L")):
         sub = commands.add_parser(name, help=help_text)
@@ -95,7 +95,7 @@ def make_block(width: int, per_branch: list[int], kernel: int) -> list[GroupConv
 
 
 def given_permutations(width: int, branches: list[int], layers: int) -> list[np.ndarray]:
-    """P_1 ... P_{L-1} as interleaves; the channels' order before and after the block does not matter to the conditions."""
+    """P_1 ... P_{L-1} as interleaves; the order of channels outside the block does not matter to the conditions."""
     if len(branches) != layers - 1:
         raise Invalid(
             f"--interleave has {len(branches)} values: {layers} convolutions have {layers - 1} permutations between"
@@ -129,7 +129,7 @@ def design_row(design: Design) -> dict:
     facts = report(design.convolutions)
     return {"layers": len(design.branches) + 1, "width": design.width, "branches": list(design.branches),
             "parameters": design.parameters, "redundancy": design.redundancy, "verdict": facts.verdict,
-            "balance": facts.balance, "density": facts.density, "non_sparsity": non_sparsity(design.convolutions)}  # fmt: skip
+            "balance": facts.balance, "density": facts.density, "non_sparsity": facts.non_sparsity}  # fmt: skip
 
 
 def find_designs(args) -> list[Design]:

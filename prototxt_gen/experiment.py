@@ -163,7 +163,7 @@ def _check_sizes(experiment: Experiment, dataset: Dataset):
 
 
 def _paths(experiment: Experiment, dataset: Dataset) -> tuple[str, str]:
-    """Folder and data as the prototxt names them: relative to the project's root, where `caffe train` runs, or absolute."""
+    """Folder and data in the prototxt: relative to the project's root, where `caffe train` runs, or absolute."""
     root = project_root()
     folder = experiment.folder
     data = dataset.folder or Path(experiment.data_dir or root / "data").absolute() / dataset.name

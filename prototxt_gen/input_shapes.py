@@ -7,7 +7,7 @@ from prototxt_gen.layer_shapes import Shape
 def net_inputs(net) -> dict[str, Shape]:
     """Inputs of the old kind: `input` with input_shape or input_dim at the top of the net."""
     if net.input_shape:
-        return {name: tuple(shape.dim) for name, shape in zip(net.input, net.input_shape)}
+        return {name: tuple(shape.dim) for name, shape in zip(net.input, net.input_shape, strict=False)}
     dims = list(net.input_dim)
     return {name: tuple(dims[4 * i : 4 * i + 4]) for i, name in enumerate(net.input)}
 
@@ -27,7 +27,7 @@ def _input(layer, image):
 def _dummy(layer, image):
     param = layer.dummy_data_param
     shapes = [tuple(shape.dim) for shape in param.shape] or list(
-        zip(param.num, param.channels, param.height, param.width)
+        zip(param.num, param.channels, param.height, param.width, strict=False)
     )
     return shapes * len(layer.top) if len(shapes) == 1 else shapes
 

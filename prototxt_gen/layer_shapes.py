@@ -43,12 +43,12 @@ def _convolution(layer, bottoms, transposed=False):
         for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
     )
     _check_groups(layer, inputs, param.num_output, param.group)
-    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if transposed:
-        out = [s * (n - 1) + e - 2 * p for n, e, s, p in zip(size, extent, stride, pad)]
+        out = [s * (n - 1) + e - 2 * p for n, e, s, p in zip(size, extent, stride, pad, strict=True)]
         weight, places = (inputs, param.num_output // param.group, *kernel), size
     else:
-        out = [(n + 2 * p - e) // s + 1 for n, e, s, p in zip(size, extent, stride, pad)]
+        out = [(n + 2 * p - e) // s + 1 for n, e, s, p in zip(size, extent, stride, pad, strict=True)]
         weight, places = (param.num_output, inputs // param.group, *kernel), out
     if min(out) < 1:
         raise Invalid(f"layer '{layer.name}': a kernel of {'x'.join(map(str, kernel))} leaves nothing of {shape}")
@@ -97,7 +97,7 @@ def _pooling(layer, bottoms):
     if param.global_pooling:
         return Effect([(*shape[:2], 1, 1) for _ in layer.top])
     out = []
-    for n, axis in zip(shape[2:], "hw"):
+    for n, axis in zip(shape[2:], "hw", strict=False):
         kernel, stride, pad = (
             getattr(param, f"{name}_{axis}") if param.HasField(f"{name}_{axis}") else getattr(param, field)
             for name, field in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad"))

@@ -40,7 +40,7 @@ class NetWriter:
             return block.name
         param = self.layer("FusedGroupConvolution", block.name, [bottom]).fused_group_convolution_param
         perms = block_permutations(block.convolutions)
-        for convolution, perm in zip(block.convolutions, perms):
+        for convolution, perm in zip(block.convolutions, perms, strict=False):
             stage = param.stage.add()
             _write_stage(stage, convolution)
             write_permutation(stage, "permutation", perm)
@@ -50,7 +50,7 @@ class NetWriter:
     def batch_norm(
         self, bottom: str, average: float, residual: str | None = None, relu: bool = True, skip: bool = False
     ) -> str:
-        """Batch norm with scale and shift, then the residual's addition, then ReLU, in place; skip: and in a second top."""
+        """In place: batch norm with scale and shift, the residual's addition, ReLU; skip: once more in a second top."""
         bottoms = [bottom] if residual is None else [bottom, residual]
         tops = [bottom, f"{bottom}_skip"] if skip else [bottom]
         param = self.layer("FusedBatchNorm", f"{bottom}_bn", bottoms, tops).fused_batch_norm_param
@@ -102,7 +102,7 @@ def _write_stage(stage, convolution: GroupConvolution):
 
 
 def write_permutation(message, field: str, perm: np.ndarray):
-    """Sets a ChannelPermutationParameter field: nothing for the identity, an interleave where it is one, else the list."""
+    """Sets a ChannelPermutationParameter: nothing for the identity, an interleave where it is one, else the list."""
     branches = as_interleave(perm)
     if branches is None:
         getattr(message, field).index.extend(perm.tolist())

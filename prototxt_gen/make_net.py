@@ -1,4 +1,4 @@
-"""Writes a network of the paper, or one of its kind: train_val.prototxt, deploy.prototxt, solver.prototxt, readme.md."""
+"""Writes a network of the paper, or one like it: train_val.prototxt, deploy.prototxt, solver.prototxt, readme.md."""
 
 import argparse
 import json

@@ -57,7 +57,7 @@ def path_counts(convolutions: Sequence[GroupConvolution], perms: Sequence[np.nda
     """outputs x inputs: the number of paths from each input channel to each output channel of a block."""
     perms = block_permutations(convolutions) if perms is None else perms
     paths = np.eye(convolutions[0].inputs, dtype=np.int64)
-    for convolution, perm in zip(convolutions, perms):
+    for convolution, perm in zip(convolutions, perms, strict=False):
         # W_l times a matrix: sums over the rows of a branch, the same for all outputs of the branch
         sums = paths[perm].reshape(convolution.group, convolution.branch_inputs, -1).sum(axis=1)
         paths = sums.repeat(convolution.branch_outputs, axis=0)

@@ -10,7 +10,9 @@ from prototxt_gen.command_line import Invalid
 try:
     from caffe.proto import caffe_pb2 as pb
 except ImportError as error:
-    raise SystemExit(f"error: pycaffe is not installed ({error}): run `make` or `pip install .` in the project's root")
+    raise SystemExit(
+        f"error: pycaffe is not installed ({error}): run `make build` or `pip install .` in the project's root"
+    ) from None
 if "fused_group_convolution_param" not in pb.LayerParameter.DESCRIPTOR.fields_by_name:
     raise SystemExit(
         f"error: {pb.__file__} belongs to a Caffe without our layers: run `pip install .` in the project's root"

@@ -25,5 +25,7 @@ caffe train -solver {shlex.quote(summary["solver"])}
 
 {schedule["epochs"]:g} epochs of batch {schedule["batch_size"]}: {schedule["max_iter"]:,} iterations, learning rate 0.1,
 times 0.1 at {", ".join(f"{step:,}" for step in schedule["stepvalue"])}. Each test sees the whole test set:
-{schedule["test_iter"]} batches of {schedule["test_batch_size"]}. `deploy.prototxt` takes normalised BGR images, (x - mean) / std.
+{schedule["test_iter"]} batches of {schedule["test_batch_size"]}.
+
+`deploy.prototxt` takes normalised BGR images, (x - mean) / std.
 """

@@ -94,7 +94,8 @@ def _is_row(row_arch: str, arch: str, options: Options, plan: Plan, plain: bool)
 def print_summary(summary: dict):
     schedule = summary["schedule"]
     print(
-        f"{summary['title']}, depth {summary['depth']}, {summary['dataset']}: {summary['layers']} layers ({summary['engine']})"
+        f"{summary['title']}, depth {summary['depth']}, {summary['dataset']}: "
+        f"{summary['layers']} layers ({summary['engine']})"
     )
     block = summary["blocks"][0]["parameters"]
     print(
@@ -115,7 +116,8 @@ def print_summary(summary: dict):
     print_columns([head, *map(_cells, summary["blocks"])], indent="  ")
     print(
         f"  {schedule['epochs']:g} epochs = {schedule['max_iter']:,} iterations of {schedule['batch_size']}, steps at "
-        f"{', '.join(f'{s:,}' for s in schedule['stepvalue'])}; a test is {schedule['test_iter']} x {schedule['test_batch_size']}"
+        f"{', '.join(f'{s:,}' for s in schedule['stepvalue'])}; "
+        f"a test is {schedule['test_iter']} x {schedule['test_batch_size']}"
     )
 
 
@@ -135,6 +137,6 @@ def _cells(row: dict) -> tuple[str, ...]:
 
 
 def print_columns(rows, indent: str = ""):
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print((indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths))).rstrip())
+        print((indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())

@@ -54,7 +54,7 @@ def _convolution_chain(graph: Graph, i: int) -> list[int]:
 
 
 def _is_square(layer) -> bool:
-    """True for a Convolution that can be a stage: one bottom, one top, square odd kernel, the same in both directions."""
+    """True for a Convolution that can be a stage: one bottom, one top, square odd kernel, equal in both directions."""
     param = layer.convolution_param
     if layer.type != "Convolution" or len(layer.bottom) != 1 or len(layer.top) != 1 or param.axis != 1:
         return False
@@ -75,7 +75,7 @@ def _square(param, field: str) -> int | None:
 
 
 def _batch_norm_chain(graph: Graph, i: int) -> list[int]:
-    """Places of BatchNorm, Scale [, Eltwise] [, ReLU] from i on: one FusedBatchNorm, written in the place of the last."""
+    """Places of BatchNorm, Scale [, Eltwise] [, ReLU] from i on: one FusedBatchNorm, in the place of the last."""
     layers = graph.layers
     scale = graph.next(i) if layers[i].type == "BatchNorm" else None
     if scale is None or layers[scale].type != "Scale" or not _is_plain_scale(layers[scale]):
@@ -144,12 +144,12 @@ def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
 def _gather(fused, parts, counts, default=None):
     """Gives `fused` the param specs and blobs of its parts, `counts` of them each."""
     if any(part.param for part in parts):
-        for part, count in zip(parts, counts):
+        for part, count in zip(parts, counts, strict=True):
             fused.param.extend(part.param)
             fill = default.get(part.type, {}) if default else {}
             fused.param.extend(pb.ParamSpec(**fill) for _ in range(count - len(part.param)))
     if any(part.blobs for part in parts):
-        for part, count in zip(parts, counts):
+        for part, count in zip(parts, counts, strict=True):
             if len(part.blobs) != count:
                 raise Invalid(f"layer '{part.name}' has {len(part.blobs)} blobs: its parameters ask for {count}")
             fused.blobs.extend(part.blobs)
@@ -200,7 +200,7 @@ def _fuse_batch_norm(parts):
             residual = _residual(part, scale.top[0])
             fused.bottom.append(residual)
             if norm.propagate_down or part.propagate_down:
-                wanted = dict(zip(part.bottom, part.propagate_down)).get(residual, True)
+                wanted = dict(zip(part.bottom, part.propagate_down, strict=False)).get(residual, True)
                 fused.propagate_down[:] = [*(norm.propagate_down or [True]), wanted]
         else:
             param.relu = True

@@ -1,8 +1,8 @@
 """Trains two nets side by side in Caffe, from two weight files, and prints how far apart they are, as JSON.
 
-Arguments: solver weights solver weights. `start`: largest difference of the weights as loaded; `losses`: pairs; `blobs`,
-`gradients`, `end`: largest differences relative to the largest value, of the blobs both nets have, of the first
-gradients, and of the weights after some steps.
+Arguments: solver weights solver weights. `start`: largest difference of the weights as loaded; `losses`: pairs;
+`blobs`, `gradients`, `end`: largest differences relative to the largest value, of the blobs both nets have, of the
+first gradients, and of the weights after some steps.
 """
 
 import json

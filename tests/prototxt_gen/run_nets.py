@@ -1,7 +1,8 @@
 """Runs nets in Caffe, in a process of its own since Caffe aborts on errors.
 
 Standard input: a JSON list of lists of [prototxt, phase]; the nets of a list share the first one's weights, as Caffe's
-test nets do. For each net a line of JSON: number of values in its blobs, loss, whether all gradients and outputs are finite.
+test nets do. For each net a line of JSON: number of values in its blobs, whether all gradients and outputs are finite,
+number of layers with a gradient, standard deviations of the blobs.
 """
 
 import json

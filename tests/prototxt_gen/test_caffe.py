@@ -1,4 +1,4 @@
-"""Every network of every table in the built Caffe: it loads, runs forward and backward, and has as many values as counted."""
+"""Every network of the tables in the built Caffe: loads, runs forward and backward, has as many values as counted."""
 
 import json
 import math
@@ -52,8 +52,9 @@ def small_tiny_imagenet(tmp_path_factory):
 
 def run_nets(groups):
     """[[(prototxt, phase), ...], ...] -> what run_nets.py says about each net, in order."""
-    done = subprocess.run([sys.executable, Path(__file__).with_name("run_nets.py")], input=json.dumps(groups), check=False,
-                          capture_output=True, text=True, env={**os.environ, "GLOG_minloglevel": "2"})  # fmt: skip
+    command = [sys.executable, Path(__file__).with_name("run_nets.py")]
+    quiet = {**os.environ, "GLOG_minloglevel": "2"}
+    done = subprocess.run(command, input=json.dumps(groups), check=False, capture_output=True, text=True, env=quiet)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -80,8 +81,8 @@ def check_in_caffe(folders: list[Path]):
 @pytest.mark.parametrize("engine", ["fused", "stock"])
 @pytest.mark.parametrize("table", TABLES)
 def test_networks_of_the_tables(table, engine, small_cifar, tmp_path):
-    runs = [experiment(table, row, engine=engine, dataset=str(small_cifar), batch_size=BATCH, test_batch_size=BATCH, epochs=4,
-                       out=tmp_path / label(row)) for _, row in table_rows(table)]  # fmt: skip
+    common = {"engine": engine, "dataset": str(small_cifar), "batch_size": BATCH, "test_batch_size": BATCH, "epochs": 4}
+    runs = [experiment(table, row, out=tmp_path / label(row), **common) for _, row in table_rows(table)]
     check_in_caffe([write(run) for run in runs])
 
 

@@ -27,9 +27,11 @@ def one_layer(kind, parameters="", shape=(6, 8, 8), tops=("top",)):
 LENET = (
     INPUT % (1, 28, 28)
     + """
-layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" convolution_param { num_output: 20 kernel_size: 5 } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 20 kernel_size: 5 } }
 layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { kernel_size: 2 stride: 2 } }
-layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2" convolution_param { num_output: 50 kernel_size: 5 } }
+layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2"
+  convolution_param { num_output: 50 kernel_size: 5 } }
 layer { name: "pool2" type: "Pooling" bottom: "conv2" top: "pool2" pooling_param { kernel_size: 2 stride: 2 } }
 layer { name: "ip1" type: "InnerProduct" bottom: "pool2" top: "ip1" inner_product_param { num_output: 500 } }
 layer { name: "relu1" type: "ReLU" bottom: "ip1" top: "ip1" }
@@ -58,7 +60,8 @@ def test_lenet():
     ("Deconvolution", "convolution_param { num_output: 4 kernel_size: 4 stride: 2 pad: 1 group: 2 }", (4, 16, 16),
      [(6, 2, 4, 4), (4,)], 6 * 2 * 16 * 64),
     ("FusedGroupConvolution",
-     """fused_group_convolution_param { stage { num_output: 6 group: 6 kernel_size: 3 stride: 2 pad: 1 bias_term: false }
+     """fused_group_convolution_param {
+     stage { num_output: 6 group: 6 kernel_size: 3 stride: 2 pad: 1 bias_term: false }
      stage { num_output: 12 group: 3 } }""", (12, 4, 4), [(6, 1, 3, 3), (12, 2, 1, 1), (12,)], 16 * (54 + 24)),
     ("InnerProduct", "inner_product_param { num_output: 3 transpose: true }", (3,), [(384, 3), (3,)], 3 * 384),
     ("InnerProduct", "inner_product_param { num_output: 3 axis: 2 }", (6, 3), [(3, 64), (3,)], 6 * 3 * 64),
@@ -112,16 +115,20 @@ def test_phases_inputs_and_sharing():
         count(text, phase="TEST")
     test = count(text, phase="TEST", image=(3, 8, 8))
     assert test.layers[0].tops[0] == (5, 3, 8, 8) and [layer.name for layer in test.layers] == ["d", "c1"]
-    old = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 4 input_dim: 4 layer { name: "p" type: "ReLU" bottom: "data" top: "p" }'
-    assert count(old).layers[0].tops == [(1, 3, 4, 4)]
+    old = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 4 input_dim: 4 '
+    assert count(old + 'layer { name: "p" type: "ReLU" bottom: "data" top: "p" }').layers[0].tops == [(1, 3, 4, 4)]
 
 
 @pytest.mark.parametrize("text,message", [
-    ('layer { name: "x" type: "Convolutoin" bottom: "data" top: "x" }', "unknown type of layer 'x' 'Convolutoin': did you mean"),
-    ('layer { name: "x" type: "ReLU" bottom: "dta" top: "x" }', "layer 'x' reads blob 'dta', which no layer before it writes"),
-    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 4 kernel_size: 3 group: 4 } }',
+    ('layer { name: "x" type: "Convolutoin" bottom: "data" top: "x" }',
+     "unknown type of layer 'x' 'Convolutoin': did you mean"),
+    ('layer { name: "x" type: "ReLU" bottom: "dta" top: "x" }',
+     "layer 'x' reads blob 'dta', which no layer before it writes"),
+    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" '
+     'convolution_param { num_output: 4 kernel_size: 3 group: 4 } }',
      "layer 'x': 4 groups do not divide 6 input"),
-    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 4 kernel_size: 11 } }',
+    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" '
+     'convolution_param { num_output: 4 kernel_size: 11 } }',
      "layer 'x': a kernel of 11x11 leaves nothing"),
     ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" }', "layer 'x' has no num_output"),
 ])  # fmt: skip

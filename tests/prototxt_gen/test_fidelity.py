@@ -24,7 +24,8 @@ def counts(table, row, **changes):
         count_net(text_format.Parse(texts[name], pb.NetParameter()))
         for name in ("train_val.prototxt", "deploy.prototxt")
     ]
-    assert both[0].totals() == both[1].totals()
+    assert all(both[0].total(what) == both[1].total(what) for what in ("learned", "multiply_adds"))
+    assert (both[0].params, both[0].flops) == (both[1].params, both[1].flops)
     return both[0]
 
 

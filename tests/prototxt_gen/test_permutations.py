@@ -18,14 +18,14 @@ from prototxt_gen.permutations import as_interleave, block_permutations, interle
 def count_by_walking(convolutions, perms):
     """Paths from each input to each output, channel by channel."""
     paths = [[int(i == j) for j in range(convolutions[0].inputs)] for i in range(convolutions[0].inputs)]
-    for convolution, perm in zip(convolutions, perms):
+    for convolution, perm in zip(convolutions, perms, strict=False):
         paths = [paths[c] for c in perm]
         outputs = []
         for channel in range(convolution.outputs):
             branch = channel // (convolution.outputs // convolution.group)
             size = convolution.inputs // convolution.group
             rows = paths[branch * size : (branch + 1) * size]
-            outputs.append([sum(column) for column in zip(*rows)])
+            outputs.append([sum(column) for column in zip(*rows, strict=False)])
         paths = outputs
     return np.array([paths[c] for c in perms[-1]])
 
@@ -49,7 +49,7 @@ def test_one_path_where_the_product_is_the_width(width, k):
     perms = block_permutations(convolutions)
     assert (count_by_walking(convolutions, perms) == 1).all()
     matrix = np.eye(width, dtype=int)
-    for w, perm in zip(dense_matrices(convolutions), perms):
+    for w, perm in zip(dense_matrices(convolutions), perms, strict=False):
         matrix = w @ np.eye(width, dtype=int)[perm] @ matrix
     assert (np.eye(width, dtype=int)[perms[-1]] @ matrix == 1).all()
     assert all(as_interleave(perm) for perm in perms)
@@ -58,7 +58,7 @@ def test_one_path_where_the_product_is_the_width(width, k):
 def check(convolutions):
     """Dense whenever the product of K's allows it, nothing redundant where it does not, and spread evenly."""
     perms = block_permutations(convolutions)
-    for convolution, perm in zip(convolutions, perms):
+    for convolution, perm in zip(convolutions, perms, strict=False):
         assert sorted(perm) == list(range(convolution.inputs))
     paths = path_counts(convolutions, perms)
     product = math.prod(c.branch_inputs for c in convolutions)
@@ -123,7 +123,7 @@ def test_channels_return_to_their_place(arch):
     for block in plan.blocks:
         perms = block_permutations(block.convolutions)
         channels = np.arange(block.convolutions[0].inputs)
-        for convolution, perm in zip(block.convolutions, perms):
+        for convolution, perm in zip(block.convolutions, perms, strict=False):
             channels = channels[perm]
             if convolution.inputs != convolution.outputs:
                 channels = np.arange(convolution.outputs)  # the places in this output
