@@ -71,6 +71,9 @@ def open_records(path: Path) -> Iterator[lmdb.Transaction]:
         raise DataError(f"{path}: no LMDB here (a folder with data.mdb is needed)")
     try:
         with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
+            needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+            if (found := (path / "data.mdb").stat().st_size) < needed:  # reading on would end in a bus error
+                raise DataError(f"{path}: data.mdb is truncated, {found} bytes instead of {needed}")
             if not env.stat()["entries"]:
                 raise DataError(f"{path}: the LMDB is empty")
             yield transaction

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import fails, read_split
+from commands import fails, read_split
 
 from data_prep import cifar
 from data_prep.cifar_files import LAYOUTS

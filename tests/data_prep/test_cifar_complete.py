@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, read_split
+from commands import ROOT, read_split
 
 # As published and used by IGC-V1 (RGB, 0-255, three decimals)
 PUBLISHED = {

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, fails, read_split
+from commands import ROOT, fails, read_split
 
 from data_prep import fashion_mnist
 

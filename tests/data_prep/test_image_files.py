@@ -10,7 +10,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-from conftest import fails, read_lmdb, read_split
+from commands import fails, read_lmdb, read_split
 
 from data_prep import image_folder, tiny_imagenet
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, fails, read_split
+from commands import ROOT, fails, read_split
 
 from data_prep.channel_statistics import ChannelStatistics
 from data_prep.datum import Image
@@ -212,6 +212,10 @@ def test_reading_what_is_no_lmdb(tmp_path, capfd):
     assert f"{tmp_path}: cannot be read as an LMDB" in fails(capfd, read_main, tmp_path)
     with LmdbWriter(tmp_path / "empty"):
         pass
+    with LmdbWriter(tmp_path / "cut") as writer:
+        writer.put([(record_key(position, "x"), bytes(3000)) for position in range(1000)])
+    os.truncate(tmp_path / "cut/data.mdb", 2_000_000)
+    assert "cut: data.mdb is truncated, 2000000 bytes instead of 4" in fails(capfd, read_main, tmp_path / "cut")
     assert "the LMDB is empty" in fails(capfd, read_main, tmp_path / "empty")
 
 

@@ -6,7 +6,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-from conftest import fails
+from commands import fails
 
 from data_prep import show_lmdb
 from data_prep.datum import Image, encode_datum
