@@ -1,4 +1,4 @@
-"""Stopping a training run at any moment and resuming it gives what a run that was never stopped gives, to the last bit."""
+"""A training run stopped at any moment and resumed gives, to the last bit, what one that was never stopped gives."""
 
 import os
 import re
