@@ -13,6 +13,8 @@ import pytest
 from commands import fails, read_lmdb, read_split
 
 from data_prep import image_folder, tiny_imagenet
+from data_prep.datum import decode_datum
+from data_prep.lmdb_io import open_records
 
 WNIDS = ["n03", "n01", "n02"]  # not sorted: labels follow this file
 
@@ -237,3 +239,27 @@ def test_stock_caffe_reads_the_records(tiny, tmp_path, encoding):
     assert tops["label"].tolist() == [index // 12 for index in order]
     for pixels, index in zip(tops["data"], order, strict=True):
         assert np.array_equal(pixels, decoded(tiny / files[index]))
+
+
+def test_turned_transparent_and_deep_pictures(tmp_path):
+    """Upright by the EXIF tag, 8 bits, three channels; PNG where stock Caffe would see other pixels in the file."""
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 20, 4), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", pixels[:, :, :3])[1].tobytes()
+    turn_right = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6
+    turned = jpeg[:2] + b"\xff\xe1" + (len(turn_right) + 2).to_bytes(2, "big") + turn_right + jpeg[2:]
+    deep = pixels[:, :, :3].astype(np.uint16) * 257
+    files = {
+        "turned.jpg": (turned, np.rot90(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), -1)),
+        "transparent.png": (cv2.imencode(".png", pixels)[1].tobytes(), pixels[:, :, :3]),
+        "deep.png": (cv2.imencode(".png", deep)[1].tobytes(), pixels[:, :, :3]),
+    }
+    for split in ("train", "test"):
+        (tmp_path / f"in/{split}/a").mkdir(parents=True)
+        for name, (data, _) in files.items():
+            (tmp_path / f"in/{split}/a/{name}").write_bytes(data)
+    for encoding in ("raw", "jpeg"):
+        image_folder.main(["--source", str(tmp_path / "in"), "--out", str(tmp_path / encoding), "--encoding", encoding])
+        with open_records(tmp_path / encoding / "train_lmdb") as transaction:
+            for key, record in transaction.cursor():
+                found, _ = decode_datum(record, key.decode())
+                assert np.array_equal(found, files[key.decode().split("/")[-1]][1].transpose(2, 0, 1))
