@@ -94,6 +94,11 @@ gradcheck: $(STAMPS)/tests ## gradient checks of our layers alone
 bench: $(STAMPS)/tests ## timings of layers and networks
 	@$(call logged,bench,$(BIN)/python benchmarks/run.py)
 
+.PHONY: bench-net
+bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock Caffe, PyTorch (about 10 minutes)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py)
+
 .PHONY: cuda-check
 cuda-check: $(STAMPS)/venv ## compile and link everything with CUDA, cuDNN and NCCL; needs nvcc, no GPU
 	@echo "== building with CUDA for sm_$(CUDA_ARCH) in build/cuda (CUDA_ARCH=80, CUDA_ARCH='80;90' for others)"

@@ -64,7 +64,8 @@ def shapes_of(arch: str, options: Options) -> dict[str, str]:
     """Layer name -> shape as the list writes it, for batch 64."""
     files = build(Experiment(arch, options))
     net = text_format.Parse(files.texts["deploy.prototxt"], pb.NetParameter())
-    tops = {layer.name: layer.tops[0] for layer in count_net(net).layers}
+    made = {layer.name: layer.tops[0] for layer in count_net(net).layers}
+    tops = {top: made[layer.name] for layer in net.layer for top in layer.top}
     shapes = {}
     for layer in net.layer:
         chain = chain_of(layer)

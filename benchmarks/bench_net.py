@@ -1,0 +1,132 @@
+"""A training step of whole nets, side by side: our layers, stock Caffe's, PyTorch. Writes a table, JSON and a chart.
+
+A step is data, forward, backward and update; PyTorch runs without a data layer. The contestants take turns, and each
+one's time is the median over all its turns. PyTorch is told to keep freed memory, which makes it faster.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.bench_data import write_images
+from benchmarks.bench_report import markdown, write_chart
+from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
+from benchmarks.torch_net import MODES
+from prototxt_gen import make_net
+
+ROOT = Path(__file__).resolve().parents[1]
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "10000000000",
+    "MALLOC_TRIM_THRESHOLD_": "10000000000",
+    "MALLOC_TOP_PAD_": "1000000000",
+}
+ENGINES = {"fused": "ours", "stock": "stock Caffe"}
+
+
+def read_nets(path: Path) -> dict[str, list[str]]:
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return {name: options for name, *options in lines}
+
+
+def generate(name: str, options: list[str], folder: Path, batch: int):
+    """folder/name/engine for both engines, reading the data in folder/data."""
+    for engine in ENGINES:
+        arguments = [*options, "--dataset", "cifar10", "--data-dir", folder / "data", "--engine", engine]
+        arguments += ["--batch-size", batch, "--out", folder / name / engine, "--json"]
+        with open(os.devnull, "w") as nowhere:
+            shown, sys.stdout = sys.stdout, nowhere
+            try:
+                failed = make_net.main(list(map(str, arguments)))
+            finally:
+                sys.stdout = shown
+        if failed:
+            raise SystemExit(failed)
+
+
+def torch_steps(args, net: Path, mode: str) -> list[float]:
+    command = [sys.executable, ROOT / "benchmarks/torch_net.py", net, "--mode", mode, "--steps", args.steps]
+    command += ["--warm-up", args.warm_up, "--threads", args.threads, "--batch-size", args.batch_size]
+    environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(args.threads)}
+    done = subprocess.run(list(map(str, command)), env=environment, text=True, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)["ms"]
+
+
+def bench(args, name: str, options: list[str], folder: Path) -> dict:
+    """Median ms per step of every contestant, peak memory, and time per layer type."""
+    generate(name, options, folder, args.batch_size)
+    times, memory = {}, {}
+    for _ in range(args.turns):
+        for engine, title in ENGINES.items():
+            steps, megabytes = train_steps(args.caffe, folder / name / engine, args.steps, args.warm_up, args.threads)
+            times.setdefault(title, []).extend(steps)
+            memory[title] = max(megabytes, memory.get(title, 0))
+        for mode in args.torch_modes:
+            steps = torch_steps(args, folder / name / "fused" / "train_val.prototxt", mode)
+            times.setdefault(f"PyTorch {mode}", []).extend(steps)
+    layers = {
+        title: layer_times(args.caffe, folder / name / engine, args.steps, args.threads)
+        for engine, title in ENGINES.items()
+    }
+    medians = {title: statistics.median(steps) for title, steps in times.items()}
+    return {"net": name, "ms": medians, "peak_mb": memory, "layer_ms": layers, "all_ms": times}
+
+
+def machine(threads: int) -> dict:
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout
+    return {"cpu": model, "kernel": platform.release(), "threads": threads, "commit": commit.strip()}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench_net", description=__doc__)
+    parser.add_argument("nets", nargs="*", help="names from nets.txt (all)")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int, default=10, help="timed in each turn (%(default)s)")
+    parser.add_argument("--warm-up", type=int, default=3, help="steps before them (%(default)s)")
+    parser.add_argument("--turns", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--torch-modes", nargs="*", default=["eager"], choices=MODES)
+    parser.add_argument("--caffe", type=Path, default=ROOT / "build/caffe/bin/caffe", help="(%(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
+    return parser
+
+
+def main() -> int:
+    parser = make_parser()
+    args = parser.parse_args()
+    nets = read_nets(ROOT / "benchmarks/nets.txt")
+    if wrong := set(args.nets) - set(nets):
+        parser.error(f"no net '{min(wrong)}' in benchmarks/nets.txt: it has {', '.join(nets)}")
+    if not args.caffe.exists():
+        parser.error(f"no {args.caffe}: run `make` first, or name another with --caffe")
+    results = []
+    with tempfile.TemporaryDirectory(prefix="bench_net_") as temporary:
+        folder = Path(temporary)
+        write_images(folder / "data" / "cifar10")
+        for name in args.nets or nets:
+            try:
+                results.append(bench(args, name, nets[name], folder))
+            except (CaffeFailed, subprocess.CalledProcessError) as error:
+                print(f"bench_net: error: {error}", file=sys.stderr)
+                return 1
+            print(markdown(results[-1:], args.batch_size), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(args.threads), "batch_size": args.batch_size, "results": results}
+    (args.out / "net.json").write_text(json.dumps(record, indent=1) + "\n")
+    (args.out / "net.md").write_text(markdown(results, args.batch_size, record["machine"]))
+    write_chart(results, args.out / "net.png")
+    print(f"written: {args.out}/net.json, net.md, net.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
