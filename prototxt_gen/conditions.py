@@ -68,8 +68,10 @@ def complementary(convolutions: Sequence[GroupConvolution], perms: Sequence[np.n
 
 def _branches(connections: np.ndarray) -> np.ndarray | None:
     """Number of the branch of every row, if rows that share an input share all; None if it is no group convolution."""
-    patterns, branch = np.unique(connections > 0, axis=0, return_inverse=True)
-    return branch.ravel() if (patterns.sum(axis=0) == 1).all() else None
+    reached, numbers = connections > 0, {}
+    branch = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in reached])
+    patterns = reached[np.unique(branch, return_index=True)[1]]
+    return branch if (patterns.sum(axis=0) == 1).all() else None
 
 
 @dataclass(frozen=True)
