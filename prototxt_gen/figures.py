@@ -39,7 +39,7 @@ def draw_block(convolutions: Sequence[GroupConvolution], path: Path, highlight: 
     _draw_kernel(right, convolutions)
     figure.tight_layout()
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=100)
     except (OSError, ValueError) as error:
         raise Invalid(f"cannot write {path}: {error}") from None
     finally:

@@ -7,7 +7,6 @@ from prototxt_gen.datasets import Dataset
 from prototxt_gen.proto import pb
 
 STEPS = (1 / 2, 3 / 4, 7 / 8)
-DISPLAY = 100
 
 
 def make_solver(
@@ -22,6 +21,7 @@ def make_solver(
 ) -> "pb.SolverParameter":
     """Nesterov, steps at 1/2, 3/4 and 7/8 of the run. It ends with a test, since that accuracy is the result."""
     max_iter, test_interval = schedule(dataset.train, batch_size, epochs)
+    display = min(100, max(1, max_iter // 20))
     solver = pb.SolverParameter(
         net=net,
         test_iter=[dataset.test // test_batch_size],
@@ -35,8 +35,8 @@ def make_solver(
         type="Nesterov",
         momentum=0.9,
         weight_decay=1e-4,
-        display=min(DISPLAY, test_interval),
-        average_loss=min(DISPLAY, test_interval),
+        display=display,
+        average_loss=display,
         snapshot=test_interval * max(1, round(max_iter / test_interval / 20)),
         snapshot_prefix=snapshot_prefix,
         random_seed=seed,

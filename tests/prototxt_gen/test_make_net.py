@@ -90,6 +90,27 @@ def test_from_a_clone_paths_are_relative_to_its_root(tmp_path):
     assert read_net(folder / "train_val.prototxt").layer[0].augmented_data_param.source == "data/cifar100/train_lmdb"
 
 
+def test_installed(tmp_path):
+    """Without a clone around it, the command writes under the current folder."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    shutil.copytree(ROOT / "prototxt_gen", site / "prototxt_gen", ignore=shutil.ignore_patterns("__pycache__"))
+    work.mkdir()
+    paths = [str(site)] + [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != ROOT
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    program = "import sys; from prototxt_gen.make_net import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "--arch", "resnet", "--width", "16"]
+    subprocess.run(command, cwd=work, check=True, capture_output=True, env=environment)
+    folder = work / "experiments" / "resnet_c16_d20_cifar100"
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert 'net: "experiments/resnet_c16_d20_cifar100/train_val.prototxt"' in (folder / "solver.prototxt").read_text()
+    wrong = subprocess.run(
+        [*command, "--depth", "4"], cwd=work, check=False, capture_output=True, text=True, env=environment
+    )
+    assert wrong.returncode == 2 and wrong.stderr.startswith("make_net: error: resnet: depth 4 is not 3B + 2")
+
+
 @pytest.mark.parametrize("arguments,message", [
     ("--arch igcv3", "unknown architecture 'igcv3': did you mean igcv2 or igcv1"),
     ("--arch igcv2 --width 61", "nearest widths that work: 60, 62"),

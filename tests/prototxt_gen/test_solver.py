@@ -23,7 +23,7 @@ def test_the_papers_run(dataset):
     assert solver.max_iter % solver.test_interval == 0  # the last iteration is tested
     assert solver.snapshot % solver.test_interval == 0 and 10 <= solver.max_iter / solver.snapshot <= 40
     assert solver.random_seed == 1 and solver.solver_mode == pb.SolverParameter.CPU
-    assert 0 < solver.average_loss == solver.display <= 100
+    assert solver.average_loss == solver.display == 100
     assert not solver.test_initialization
     assert solver.HasField("snapshot_prefix") and solver.HasField("net")
 
@@ -44,6 +44,7 @@ def test_epochs_keep_the_shape(dataset, epochs):
         assert step == pytest.approx(solver.max_iter * part, abs=0.5)
     assert solver.max_iter % solver.test_interval == 0
     assert solver.test_interval <= 1.6 * size / 64
+    assert 20 <= solver.max_iter / solver.display  # a curve, however short the run
 
 
 def test_schedule_of_many_sizes():
