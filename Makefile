@@ -26,8 +26,9 @@ STAMPS := build/stamps
 SOURCES := $(shell find caffe_layers cmake prototxt_gen data_prep experiments -type f \
              -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' 2>/dev/null)
 
-# $(call logged,NAME,COMMAND): COMMAND's output on the screen and in log/NAME.log.
-logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log
+# $(call logged,NAME,COMMAND[,FILTER]): COMMAND's output in log/NAME.log and, through FILTER, on the screen.
+logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log $(if $(3),| $(3)) || \
+  { echo "error: this step failed; its full output is in log/$(1).log" >&2; exit 1; }
 
 .PHONY: help
 help: ## this list
@@ -53,6 +54,10 @@ data/$(DATASET)/dataset.json: | $(STAMPS)/installed
 	@echo "== preparing $(DATASET)"
 	@$(call logged,data_$(DATASET),$(BIN)/python data_prep/$(DATA_COMMAND) $(if $(SOURCE),--source $(SOURCE)))
 
+# Of pip's long report, what a reader wants to see.
+BUILD_PROGRESS = grep --line-buffered -E \
+  '^ *(\[[0-9]+/[0-9]+\]|-- [^IU]|CMake Error|ERROR|FAILED|Successfully)|[Ee]rror:|No space left'
+
 .PHONY: build
 build: $(STAMPS)/installed ## .venv with Caffe, pycaffe and our packages in it
 
@@ -70,16 +75,13 @@ $(STAMPS)/venv: pyproject.toml $(STAMPS)/system-packages
 
 $(STAMPS)/installed: $(STAMPS)/venv CMakeLists.txt README.md $(SOURCES)
 	@echo "== building Caffe and installing it into .venv (log/build.log)"
-	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation ".[dev]") | $(BUILD_PROGRESS)
+	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation ".[dev]",$(BUILD_PROGRESS))
 	@touch $@
-
-# Of pip's long report, what a reader wants to see.
-BUILD_PROGRESS = grep --line-buffered -E '^ *(\[[0-9]+/[0-9]+\]|-- |CMake Error|error|ERROR|FAILED|Successfully)|error:'
 
 .PHONY: test
 test: lint $(STAMPS)/tests ## everything: linters, Caffe's own suite, our C++ and Python tests
 	@echo "== testing"
-	@$(call logged,test,$(BIN)/python -m pytest)
+	@$(call logged,test,PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest)
 
 $(STAMPS)/tests: $(STAMPS)/installed $(shell find tests/layers -type f 2>/dev/null)
 	@echo "== building the C++ tests"

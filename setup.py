@@ -1,4 +1,4 @@
-"""`python setup.py install` for those used to it: the same as `pip install .` (scikit-build-core, see pyproject.toml)."""
+"""`python setup.py install`, for those used to it, runs `pip install .` (scikit-build-core, see pyproject.toml)."""
 
 import subprocess
 import sys

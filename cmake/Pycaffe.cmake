@@ -12,7 +12,8 @@ if(NOT TARGET Boost::${_boost_python})
     "Python of that version, as in `make PYTHON=/usr/bin/python3`; or configure with -DBUILD_PYCAFFE=OFF")
 endif()
 
-Python_add_library(pycaffe MODULE ${CAFFE_SOURCE}/python/caffe/_caffe.cpp)
+Python_add_library(pycaffe MODULE cmake/compat/python/caffe/_caffe.cpp)
+target_include_directories(pycaffe PRIVATE ${CAFFE_SOURCE})
 set_target_properties(pycaffe PROPERTIES
   OUTPUT_NAME _caffe LIBRARY_OUTPUT_DIRECTORY ${CAFFE_PYTHON_DIR}/caffe INSTALL_RPATH $ORIGIN/lib)
 target_compile_options(pycaffe PRIVATE -w)

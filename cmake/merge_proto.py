@@ -1,7 +1,7 @@
 """Merge our parameter messages into Caffe's caffe.proto.
 
-The fields of a message that Caffe has too (LayerParameter) are added to Caffe's; every other message or enum is appended.
-A field number, field name or message name that is taken already is an error, and nothing is written.
+The fields of a message that Caffe has too (LayerParameter) are added to Caffe's; every other message or enum is
+appended. A field number, field name or message name that is taken already is an error, and nothing is written.
 
     python cmake/merge_proto.py caffe.proto caffe_layers.proto -o merged.proto
 """

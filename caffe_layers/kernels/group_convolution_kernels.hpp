@@ -13,7 +13,8 @@ struct ChainParameters {
   std::vector<const T*> weight, bias;
 };
 
-/// Where backward puts its results; a null pointer means not asked for. Bottom gradients are overwritten, parameter gradients added to.
+/// Where backward puts its results; a null pointer means not asked for. Bottom gradients are overwritten, parameter
+/// gradients added to.
 template <typename T>
 struct ChainGradients {
   T* bottom = nullptr;
@@ -35,7 +36,8 @@ struct GroupConvolutionKernel {
                    const T* top_diff, const ChainGradients<T>& gradients, void* workspace);
 };
 
-/// All implementations compiled in, fastest first, "reference" last. Dispatch, tests and benchmarks all read this table.
+/// All implementations compiled in, fastest first, "reference" last. Dispatch, tests and benchmarks all read this
+/// table.
 template <typename T>
 const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels();
 

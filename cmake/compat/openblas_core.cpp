@@ -1,6 +1,6 @@
 // Before 0.3.22 OpenBLAS takes recent Xeons for a Prescott of 2004 and uses SSE3 kernels, 4 to 7 times slower than the
-// CPU allows. When libcaffe is loaded, a core that is far too old is replaced by the one that fits the CPU; whoever sets
-// OPENBLAS_CORETYPE keeps what they chose.
+// CPU allows. When libcaffe is loaded, a core that is far too old is replaced by the one that fits the CPU; whoever
+// sets OPENBLAS_CORETYPE keeps what they chose.
 #include <cblas.h>
 
 #include <cstdio>
@@ -17,7 +17,8 @@ void gotoblas_dynamic_quit(void) __attribute__((weak));
 namespace {
 
 bool IsOld(const char* core) {
-  for (const char* old : {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Generic", "Unknown"}) {
+  for (const char* old :
+       {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Sandybridge", "Generic", "Unknown"}) {
     if (strcasecmp(core, old) == 0) return true;
   }
   return false;

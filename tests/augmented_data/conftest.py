@@ -1,6 +1,7 @@
 """What the tests of the AugmentedData layer share: small LMDBs, nets of one layer, and the `caffe` command."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,11 +19,11 @@ def pytest_report_header() -> str | None:
 
 @pytest.fixture(scope="session")
 def caffe_command() -> Path:
-    """build/caffe/bin/caffe, beside the pycaffe in use."""
-    command = Path(CAFFE.origin).parents[2] / "bin" / "caffe"
-    if not command.exists():
-        pytest.skip(f"no {command}")
-    return command
+    """The `caffe` of the pycaffe in use: beside this Python, or in build/caffe/bin."""
+    for folder in (Path(sys.executable).parent, Path(CAFFE.origin).parents[2] / "bin"):
+        if (folder / "caffe").exists():
+            return folder / "caffe"
+    pytest.skip("no `caffe` executable")
 
 
 @pytest.fixture(scope="session")

@@ -34,14 +34,16 @@ inline cudnnStatus_t cudnnGetConvolutionForwardAlgorithm(cudnnHandle_t handle, c
                                                          size_t limit, cudnnConvolutionFwdAlgo_t* algo) {
   cudnnConvolutionFwdAlgoPerf_t listed[CUDNN_CONVOLUTION_FWD_ALGO_COUNT];
   int count = 0;
-  const cudnnStatus_t status = cudnnGetConvolutionForwardAlgorithm_v7(
-      handle, x, w, conv, y, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, listed);
+  const cudnnStatus_t status =
+      cudnnGetConvolutionForwardAlgorithm_v7(handle, x, w, conv, y, CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, listed);
   return status == CUDNN_STATUS_SUCCESS ? CompatPickAlgorithm(listed, count, limit, algo) : status;
 }
 
-inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
-    cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t conv,
-    cudnnFilterDescriptor_t dw, CompatWorkspacePreference, size_t limit, cudnnConvolutionBwdFilterAlgo_t* algo) {
+inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
+                                                                cudnnTensorDescriptor_t dy,
+                                                                cudnnConvolutionDescriptor_t conv,
+                                                                cudnnFilterDescriptor_t dw, CompatWorkspacePreference,
+                                                                size_t limit, cudnnConvolutionBwdFilterAlgo_t* algo) {
   cudnnConvolutionBwdFilterAlgoPerf_t listed[CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionBackwardFilterAlgorithm_v7(
@@ -49,9 +51,11 @@ inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
   return status == CUDNN_STATUS_SUCCESS ? CompatPickAlgorithm(listed, count, limit, algo) : status;
 }
 
-inline cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm(
-    cudnnHandle_t handle, cudnnFilterDescriptor_t w, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t conv,
-    cudnnTensorDescriptor_t dx, CompatWorkspacePreference, size_t limit, cudnnConvolutionBwdDataAlgo_t* algo) {
+inline cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm(cudnnHandle_t handle, cudnnFilterDescriptor_t w,
+                                                              cudnnTensorDescriptor_t dy,
+                                                              cudnnConvolutionDescriptor_t conv,
+                                                              cudnnTensorDescriptor_t dx, CompatWorkspacePreference,
+                                                              size_t limit, cudnnConvolutionBwdDataAlgo_t* algo) {
   cudnnConvolutionBwdDataAlgoPerf_t listed[CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionBackwardDataAlgorithm_v7(

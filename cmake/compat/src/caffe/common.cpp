@@ -2,4 +2,4 @@
 #include "caffe/common.hpp"
 #include "compat/cuda_device_prop.hpp"
 
-#include "src/caffe/common.cpp"  // NOLINT
+#include "src/caffe/common.cpp"

@@ -10,7 +10,7 @@ template <>
 void Net<double>::CopyTrainedLayersFrom(const string& trained_filename);
 }  // namespace caffe
 
-#include "src/caffe/net.cpp"  // NOLINT
+#include "src/caffe/net.cpp"
 
 namespace caffe {
 

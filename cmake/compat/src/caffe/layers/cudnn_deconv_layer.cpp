@@ -1,4 +1,4 @@
 // Caffe's cudnn_deconv_layer.cpp with the algorithm queries that cuDNN 8 dropped.
 #include "compat/cudnn_algorithms.hpp"
 
-#include "src/caffe/layers/cudnn_deconv_layer.cpp"  // NOLINT
+#include "src/caffe/layers/cudnn_deconv_layer.cpp"

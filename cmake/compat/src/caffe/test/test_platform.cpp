@@ -8,7 +8,7 @@
 #define CAFFE_TEST_CUDA_PROP CurrentDeviceProp()
 #endif
 
-#include "src/caffe/test/test_platform.cpp"  // NOLINT
+#include "src/caffe/test/test_platform.cpp"
 
 #ifdef CAFFE_TEST_CUDA_PROP
 namespace caffe {

@@ -1,5 +1,5 @@
-// Caffe's db_lmdb.cpp that says what to do about an LMDB that is missing or empty. Caffe ends in a bare "No such file or
-// directory" for the one and in std::bad_alloc for the other.
+// Caffe's db_lmdb.cpp that says what to do about an LMDB that is missing or empty. Caffe ends in a bare "No such file
+// or directory" for the one and in std::bad_alloc for the other.
 #ifdef USE_LMDB
 #include "caffe/util/db_lmdb.hpp"
 
@@ -11,7 +11,7 @@ namespace {
 
 const char kAdvice[] =
     ". Make it with the command of its data set, such as `python data_prep/fashion_mnist.py` or `python "
-    "data_prep/cifar.py --dataset cifar10`, or from images of your own with `convert_imageset`; relative paths start at "
+    "data_prep/cifar.py --dataset cifar10`, or from your own images with `convert_imageset`. A relative path starts at "
     "the folder that caffe runs in.";
 
 // mdb_env_open that ends the process if there is nothing to read.
@@ -32,5 +32,5 @@ int OpenToRead(MDB_env* env, const char* path, unsigned int flags, mdb_mode_t mo
 }  // namespace
 
 #define mdb_env_open OpenToRead
-#include "src/caffe/util/db_lmdb.cpp"  // NOLINT
+#include "src/caffe/util/db_lmdb.cpp"
 #endif  // USE_LMDB

@@ -2,4 +2,4 @@
 #include <google/protobuf/io/coded_stream.h>
 
 #define SetTotalBytesLimit(limit, ...) SetTotalBytesLimit(limit)
-#include "src/caffe/util/io.cpp"  // NOLINT
+#include "src/caffe/util/io.cpp"

@@ -1,0 +1,1 @@
+"""Training runs: their logs, pictures and results."""

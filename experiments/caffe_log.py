@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""What `caffe train` logged: losses, accuracies and learning rates by iteration.
+
+Reads glog lines with a year (I20261123) and without (I1123), logs cut short, and several runs of one training in a row,
+as a resumed one leaves them. As a command, prints the last values.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_LINE = re.compile(r"^[IWEF](?:\d{8}|\d{4}) \d\d:\d\d:\d\d\.\d+ +\d+ (?P<file>\S+):\d+\] (?P<text>.*)$")
+_NUMBER = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan))"
+_LOSS = re.compile(rf"^Iteration (\d+)(?: \(.*\))?, loss = {_NUMBER}$")
+_RATE = re.compile(rf"^Iteration (\d+), lr = {_NUMBER}$")
+_TEST = re.compile(r"^Iteration (\d+), Testing net \(#(\d+)\)$")
+_OUTPUT = re.compile(rf"^ +(Train|Test) net output #\d+: (\S+) = {_NUMBER}(?: .*)?$")
+_RESUME = re.compile(r"^Restoring previous solver status from |^Resuming from ")
+
+
+@dataclass
+class CaffeLog:
+    """Values by iteration: train and test map a net output's name (loss, accuracy) to [(iteration, value)].
+
+    `smoothed_loss` is the solver's own, averaged over average_loss iterations; `rate` the learning rate.
+    """
+
+    train: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    test: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    smoothed_loss: list[tuple[int, float]] = field(default_factory=list)
+    rate: list[tuple[int, float]] = field(default_factory=list)
+    done: bool = False
+
+    @property
+    def final_test_accuracy(self) -> float | None:
+        """Of the last test, whatever its output is called that has `accuracy` in its name."""
+        for name, values in self.test.items():
+            if "accuracy" in name.lower() and values:
+                return values[-1][1]
+        return None
+
+
+def read_log(path: Path) -> CaffeLog:
+    """The log at `path`. Lines that are none of Caffe's are passed over."""
+    return parse_log(path.read_text(errors="replace"))
+
+
+def parse_log(text: str) -> CaffeLog:
+    """A log's text. A last line without its newline may lack digits, and is left out."""
+    log = CaffeLog()
+    at: dict[str, int | None] = {"Train": None, "Test": None}
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        if match := _LINE.match(line):
+            _parse_message(match["text"], log, at)
+    return log
+
+
+def _parse_message(text: str, log: CaffeLog, at: dict[str, int | None]) -> None:
+    """`at`: the iterations that lines without one belong to."""
+    if match := _LOSS.match(text):
+        at["Train"] = int(match[1])
+        _add(log.smoothed_loss, at["Train"], match[2])
+    elif match := _RATE.match(text):
+        _add(log.rate, int(match[1]), match[2])
+    elif match := _TEST.match(text):
+        at["Test"] = int(match[1]) if match[2] == "0" else None
+    elif match := _OUTPUT.match(text):
+        iteration = at[match[1]]
+        if iteration is not None:
+            values = log.train if match[1] == "Train" else log.test
+            _add(values.setdefault(match[2], []), iteration, match[3])
+    elif text == "Optimization Done.":
+        log.done = True
+    elif _RESUME.match(text):
+        log.done = False
+        at.update(Train=None, Test=None)
+
+
+def _add(values: list[tuple[int, float]], iteration: int, value: str) -> None:
+    """What a resumed run does again takes the place of what the run before did."""
+    while values and values[-1][0] >= iteration:
+        values.pop()
+    values.append((iteration, float(value)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The last values in a log of `caffe train`.")
+    parser.add_argument("log", type=Path)
+    path = parser.parse_args().log
+    try:
+        log = read_log(path)
+    except OSError as error:
+        sys.exit(f"error: {path}: {error.strerror}")
+    for name, values in (("loss", log.smoothed_loss), *((f"test {n}", v) for n, v in log.test.items())):
+        if values:
+            print(f"{name}: {values[-1][1]:g} (iteration {values[-1][0]})")
+    if log.final_test_accuracy is None:
+        sys.exit(f"error: {path}: no test in this log")
+    print(f"final test accuracy: {100 * log.final_test_accuracy:.2f} %{'' if log.done else ' (training not finished)'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

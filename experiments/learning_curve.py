@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""The learning curve of a training run: loss, train accuracy and test accuracy, from the log of `caffe train`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from experiments.caffe_log import CaffeLog, read_log  # noqa: E402
+
+
+def draw(log: CaffeLog, title: str, path: Path) -> None:
+    """Writes the picture; its kind is that of the path's suffix (.png, .svg, .pdf)."""
+    figure, left = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    right = left.twinx()
+    if log.smoothed_loss:
+        left.plot(*zip(*log.smoothed_loss, strict=True), color="tab:gray", label="training loss")
+    left.set_xlabel("iteration")
+    left.set_ylabel("loss")
+    left.set_ylim(bottom=0)
+    for values, label, style in ((log.train, "train accuracy", ":"), (log.test, "test accuracy", "o-")):
+        for name, points in values.items():
+            if "accuracy" in name.lower():
+                iterations, accuracies = zip(*points, strict=True)
+                percent = [100 * a for a in accuracies]
+                right.plot(iterations, percent, style, markersize=4, label=f"{label} (last: {percent[-1]:.2f} %)")
+    right.set_ylabel("accuracy (%)")
+    right.set_ylim(top=100)
+    left.set_title(title)
+    handles = [line for axes in (left, right) for line in axes.get_lines()]
+    right.legend(handles=handles, loc="center right")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("-o", "--output", type=Path, help="the picture (default: beside the log, .png)")
+    args = parser.parse_args()
+    output = args.output or args.log.with_suffix(".png")
+    try:
+        log = read_log(args.log)
+        if not log.smoothed_loss and not log.test:
+            sys.exit(f"error: {args.log}: no iteration of a training in this log")
+        draw(log, args.log.stem, output)
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
