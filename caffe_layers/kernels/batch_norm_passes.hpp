@@ -9,108 +9,17 @@
 
 #include <omp.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "caffe_layers/kernels/batch_norm_operands.hpp"
+#include "caffe_layers/kernels/batch_norm_vectors.hpp"
 
 namespace caffe_layers {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-
-constexpr int kMaxBlock = 32;    // channels a thread keeps the sums of
-constexpr int kRunBytes = 4096;  // neighbouring channels are joined until one image has this much of them: a page
-constexpr int kTile = 4096;      // values summed in T before the sum goes to double
-constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
-
-template <typename T>
-constexpr int kLanes = kVectorBytes / int(sizeof(T));
-
-template <typename T>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef double wide __attribute__((vector_size(kVectorBytes / sizeof(T) * sizeof(double))));
-};
-template <typename T>
-using Vector = typename VectorOf<T>::type;
-template <typename T>
-using Wide = typename VectorOf<T>::wide;
-
-// In what follows V is a Vector<T>, or T where less than a vector is left.
-template <typename V, typename T>
-inline V load(const T* p) {
-  V v;
-  memcpy(&v, p, sizeof(V));
-  return v;
-}
-template <typename V, typename T>
-inline void store(T* p, V v) {
-  memcpy(p, &v, sizeof(V));
-}
-
-/// Calls f(V(), i) for i = 0 .. n - 1, a vector at a time where possible.
-template <typename T, typename F>
-inline void for_each(int n, F f) {
-  int i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) f(Vector<T>(), i);
-  for (; i < n; ++i) f(T(), i);
-}
-
-template <typename V>
-struct Pair {
-  V first, second;
-};
-
-/// Two sums of one channel. The lanes stay apart until the end.
-template <typename T>
-struct Sums {
-  Wide<T> lanes_first = {}, lanes_second = {};
-  double first() const { return total(lanes_first); }
-  double second() const { return total(lanes_second); }
-
-  static double total(const Wide<T>& lanes) {
-    double sum = 0;
-    for (int k = 0; k < kLanes<T>; ++k) sum += lanes[k];
-    return sum;
-  }
-};
-
-/// Adds the pairs term(V(), i), i = 0 .. n - 1.
-template <typename T, typename Term>
-inline void add_terms(int n, Term term, Sums<T>* sums) {
-  constexpr int kUnroll = 4;  // independent sums hide the latency of an addition
-  constexpr int kStep = kUnroll * kLanes<T>;
-  for (int begin = 0, end; begin < n; begin = end) {
-    end = n - begin > kTile ? begin + kTile : n;
-    Vector<T> first[kUnroll] = {}, second[kUnroll] = {};
-    int i = begin;
-    for (; i + kStep <= end; i += kStep)
-#pragma GCC unroll 4
-      for (int k = 0; k < kUnroll; ++k) {
-        const Pair<Vector<T>> t = term(Vector<T>(), i + k * kLanes<T>);
-        first[k] += t.first;
-        second[k] += t.second;
-      }
-    for (; i + kLanes<T> <= end; i += kLanes<T>) {
-      const Pair<Vector<T>> t = term(Vector<T>(), i);
-      first[0] += t.first;
-      second[0] += t.second;
-    }
-    sums->lanes_first += __builtin_convertvector((first[0] + first[1]) + (first[2] + first[3]), Wide<T>);
-    sums->lanes_second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Wide<T>);
-    for (; i < end; ++i) {
-      const Pair<T> t = term(T(), i);
-      sums->lanes_first[0] += t.first;
-      sums->lanes_second[0] += t.second;
-    }
-  }
-}
+constexpr int kMaxBlock = 32;          // channels a thread keeps the sums of
+constexpr int kRunBytes = 4096;        // neighbouring channels are joined until one image has this much of them: a page
+constexpr size_t kStreamed = 8 << 20;  // bytes of y from which on the caches would not hold it for its reader anyway
+constexpr int kSmall = 1 << 14;        // values for which waking threads does not pay
 
 inline size_t offset(const BatchNormShape& shape, int n, int c) {
   return (size_t(n) * shape.channels + c) * shape.spatial;
@@ -176,7 +85,7 @@ void statistics(const BatchNormForward<T>& p, int begin, int end) {
   }
 }
 
-template <typename T, bool kResidual, bool kRelu>
+template <typename T, bool kResidual, bool kRelu, bool kStream>
 void normalise(const BatchNormForward<T>& p, int begin, int end) {
   for (int n = 0; n < p.shape.num; ++n) {
     for (int c = begin; c < end; ++c) {
@@ -189,18 +98,36 @@ void normalise(const BatchNormForward<T>& p, int begin, int end) {
         V value = norm(load<V>(x + i));
         if (kResidual) value += load<V>(residual + i);
         if (kRelu) value = value < T(0) ? V() : value;
-        store(y + i, value);
+        if (kStream)
+          stream(y + i, value);
+        else
+          store(y + i, value);
       });
     }
   }
 }
 
+template <typename T, bool kStream>
+void normalise(const BatchNormForward<T>& p, int begin, int end) {
+  if (p.residual)
+    p.relu ? normalise<T, true, true, kStream>(p, begin, end) : normalise<T, true, false, kStream>(p, begin, end);
+  else
+    p.relu ? normalise<T, false, true, kStream>(p, begin, end) : normalise<T, false, false, kStream>(p, begin, end);
+}
+
+template <typename T>
+bool worth_streaming(const BatchNormForward<T>& p) {
+  const size_t image_bytes = p.shape.spatial * sizeof(T);
+  const bool aligned = reinterpret_cast<size_t>(p.y) % kVectorBytes == 0 && image_bytes % kVectorBytes == 0;
+  return aligned && p.y != p.x && p.y != p.residual && p.shape.num * p.shape.channels * image_bytes >= kStreamed;
+}
+
 template <typename T>
 void forward_block(const BatchNormForward<T>& p, int begin, int end) {
   if (p.batch_statistics) statistics(p, begin, end);
-  const auto pass = p.residual ? (p.relu ? normalise<T, true, true> : normalise<T, true, false>)
-                               : (p.relu ? normalise<T, false, true> : normalise<T, false, false>);
-  pass(p, begin, end);
+  if (!worth_streaming(p)) return normalise<T, false>(p, begin, end);
+  normalise<T, true>(p, begin, end);
+  end_streams();
 }
 
 enum class Mask { kNone, kSignOfX, kSignOfY };

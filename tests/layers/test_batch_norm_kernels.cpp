@@ -1,7 +1,9 @@
 // Every batch norm kernel of the table that runs here against the reference, at the edges of vectors and blocks.
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 #include <sstream>
 #include <string>
@@ -118,6 +120,32 @@ void CompareWithReference() {
 
 TEST(BatchNormKernelsTest, TestFloatEqualsReference) { CompareWithReference<float>(); }
 TEST(BatchNormKernelsTest, TestDoubleEqualsReference) { CompareWithReference<double>(); }
+
+/// A tensor too large for the caches is written past them; where it does not start at a vector, it is not.
+TEST(BatchNormKernelsTest, TestLargeTensorsEqualReference) {
+  const BatchNormShape shape = {33, 64, 1024};
+  const size_t count = size_t(shape.num) * shape.channels * shape.spatial;
+  std::vector<float> x(count), gamma(64, 1.5f), beta(64, -0.1f), mean(64), variance(64);
+  for (size_t i = 0; i < count; ++i) x[i] = float(i * 2654435761u % 1000) / 500 - 1;
+  float* memory = static_cast<float*>(aligned_alloc(64, (count + 16) * sizeof(float)));
+  std::vector<float> expected(count);
+  const auto forward = [&](const BatchNormKernel<float>& kernel, float* y) {
+    kernel.forward(
+        {shape, x.data(), nullptr, gamma.data(), beta.data(), 1e-5f, true, true, mean.data(), variance.data(), y});
+  };
+  forward(reference_batch_norm_kernel<float>(), expected.data());
+  for (const auto& kernel : batch_norm_kernels<float>()) {
+    if (!kernel.runs_here()) continue;
+    for (float* y : {memory, memory + 1}) {
+      std::fill(y, y + count, 99.f);
+      forward(kernel, y);
+      size_t wrong = 0;
+      for (size_t i = 0; i < count; ++i) wrong += !(std::abs(y[i] - expected[i]) < 1e-5f);
+      EXPECT_EQ(0, wrong) << kernel.name << (y == memory ? " aligned" : " not aligned");
+    }
+  }
+  free(memory);
+}
 
 TEST(BatchNormKernelsTest, TestTableEndsWithReference) {
   EXPECT_STREQ("reference", batch_norm_kernels<float>().back().name);

@@ -1,0 +1,128 @@
+#pragma once
+
+// Vectors of the instruction set that the including file is compiled for, and loops and sums over them. In an anonymous
+// namespace, with C headers only, so that no AVX copy of a shared function exists.
+
+#include <stddef.h>
+#include <string.h>
+
+namespace caffe_layers {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+constexpr int kTile = 4096;  // values summed in T before the sum goes to double
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <typename T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+  typedef double wide __attribute__((vector_size(kVectorBytes / sizeof(T) * sizeof(double))));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::type;
+template <typename T>
+using Wide = typename VectorOf<T>::wide;
+
+// In what follows V is a Vector<T>, or T where less than a vector is left.
+template <typename V, typename T>
+inline V load(const T* p) {
+  V v;
+  memcpy(&v, p, sizeof(V));
+  return v;
+}
+template <typename V, typename T>
+inline void store(T* p, V v) {
+  memcpy(p, &v, sizeof(V));
+}
+
+/// Stores past the caches: without reading the line first, which would be a third of a forward pass's traffic.
+inline void stream(float* p, Vector<float> v) {
+#if defined(__AVX512F__)
+  __builtin_ia32_movntps512(p, v);
+#elif defined(__AVX2__)
+  __builtin_ia32_movntps256(p, v);
+#elif defined(__x86_64__)
+  __builtin_ia32_movntps(p, v);
+#else
+  store(p, v);
+#endif
+}
+template <typename V, typename T>
+inline void stream(T* p, V v) {  // double, which no training uses, and what is left of a vector
+  store(p, v);
+}
+inline void end_streams() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+/// Calls f(V(), i) for i = 0 .. n - 1, a vector at a time where possible.
+template <typename T, typename F>
+inline void for_each(int n, F f) {
+  int i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) f(Vector<T>(), i);
+  for (; i < n; ++i) f(T(), i);
+}
+
+template <typename V>
+struct Pair {
+  V first, second;
+};
+
+/// Two sums of one channel. The lanes stay apart until the end.
+template <typename T>
+struct Sums {
+  Wide<T> lanes_first = {}, lanes_second = {};
+  double first() const { return total(lanes_first); }
+  double second() const { return total(lanes_second); }
+
+  static double total(const Wide<T>& lanes) {
+    double sum = 0;
+    for (int k = 0; k < kLanes<T>; ++k) sum += lanes[k];
+    return sum;
+  }
+};
+
+/// Adds the pairs term(V(), i), i = 0 .. n - 1.
+template <typename T, typename Term>
+inline void add_terms(int n, Term term, Sums<T>* sums) {
+  constexpr int kUnroll = 4;  // independent sums hide the latency of an addition
+  constexpr int kStep = kUnroll * kLanes<T>;
+  for (int begin = 0, end; begin < n; begin = end) {
+    end = n - begin > kTile ? begin + kTile : n;
+    Vector<T> first[kUnroll] = {}, second[kUnroll] = {};
+    int i = begin;
+    for (; i + kStep <= end; i += kStep)
+#pragma GCC unroll 4
+      for (int k = 0; k < kUnroll; ++k) {
+        const Pair<Vector<T>> t = term(Vector<T>(), i + k * kLanes<T>);
+        first[k] += t.first;
+        second[k] += t.second;
+      }
+    for (; i + kLanes<T> <= end; i += kLanes<T>) {
+      const Pair<Vector<T>> t = term(Vector<T>(), i);
+      first[0] += t.first;
+      second[0] += t.second;
+    }
+    sums->lanes_first += __builtin_convertvector((first[0] + first[1]) + (first[2] + first[3]), Wide<T>);
+    sums->lanes_second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Wide<T>);
+    for (; i < end; ++i) {
+      const Pair<T> t = term(T(), i);
+      sums->lanes_first[0] += t.first;
+      sums->lanes_second[0] += t.second;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers
