@@ -37,8 +37,7 @@ int FusedGroupConvolutionLayer<Dtype>::WeightBlob(int stage) const {
 }
 
 template <typename Dtype>
-void FusedGroupConvolutionLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
-                                                   const vector<Blob<Dtype>*>& top) {
+void FusedGroupConvolutionLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>&) {
   chain_ = BuildChain(*bottom[0]);
   CreateParameters();
   this->param_propagate_down_.resize(this->blobs_.size(), true);

@@ -200,6 +200,22 @@ TYPED_TEST(GroupConvolutionKernelTest, FastKernelsGiveAnyGradientsAskedFor) {
   }
 }
 
+TYPED_TEST(GroupConvolutionKernelTest, WorkspaceIsSmallerThanTheInput) {
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(2);
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(64)) {
+    if (shape.bottom[0] < 64) continue;
+    const GroupConvolutionChain chain = make_chain(shape);
+    for (const auto& kernel : caffe_layers::group_convolution_kernels<TypeParam>()) {
+      if (!kernel.runs_here() || !kernel.supports(chain)) continue;
+      const size_t input = bottom_count(chain) * sizeof(TypeParam);
+      EXPECT_LT(kernel.workspace_bytes(chain, false), input) << describe(kernel.name, shape, kEverything);
+      EXPECT_LT(kernel.workspace_bytes(chain, true), input) << describe(kernel.name, shape, kEverything);
+    }
+  }
+  omp_set_num_threads(threads);
+}
+
 TYPED_TEST(GroupConvolutionKernelTest, ThreadsChangeNothingButRounding) {
   const int threads = omp_get_max_threads();
   for (const GroupConvolutionShape& shape : group_convolution_shapes(3)) {
