@@ -9,6 +9,7 @@
 #include "caffe/test/test_caffe_main.hpp"
 #include "caffe/test/test_gradient_check_util.hpp"
 #include "caffe_layers/fused_batch_norm_layer.hpp"
+#include "device_test.hpp"
 #include "google/protobuf/text_format.h"
 
 namespace caffe {
@@ -188,22 +189,26 @@ class FusedBatchNormLayerTest : public MultiDeviceTest<TypeParam> {
 TYPED_TEST_CASE(FusedBatchNormLayerTest, TestDtypesAndDevices);
 
 TYPED_TEST(FusedBatchNormLayerTest, TestEqualsStockLayers) {
+  SKIP_WITHOUT_DEVICE();
   Caffe::set_random_seed(1701);
   for (const Case& c : AllCases()) this->CompareWithStock(c, "DEFAULT");
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestReferenceEqualsStockLayers) {
+  SKIP_WITHOUT_DEVICE();
   Caffe::set_random_seed(1701);
   for (const Case& c : AllCases()) this->CompareWithStock(c, "REFERENCE");
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestGradient) {
+  SKIP_WITHOUT_DEVICE();
   for (const string engine : {"engine: DEFAULT", "engine: REFERENCE"})
     for (const string relu : {" relu: false", " relu: true"})
       for (int flags = 0; flags < 4; ++flags) this->CheckGradient(engine + relu, flags & 1, flags & 2);
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestGradientOnlyWhereAskedFor) {
+  SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
   Blob<Dtype> x(2, 3, 4, 4), residual(2, 3, 4, 4), top;
   const vector<Blob<Dtype>*> bottoms = {&x, &residual}, tops = {&top};
@@ -227,6 +232,7 @@ TYPED_TEST(FusedBatchNormLayerTest, TestGradientOnlyWhereAskedFor) {
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestReshapeInPlace) {
+  SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
   Blob<Dtype> x(4, 3, 5, 5);
   const auto in_place = MakeLayer<Dtype>("type: 'FusedBatchNorm'"), apart = MakeLayer<Dtype>("type: 'FusedBatchNorm'");
@@ -252,6 +258,7 @@ TYPED_TEST(FusedBatchNormLayerTest, TestReshapeInPlace) {
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestStatisticsAreNotLearned) {
+  SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
   NetParameter param;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
@@ -266,6 +273,7 @@ TYPED_TEST(FusedBatchNormLayerTest, TestStatisticsAreNotLearned) {
 }
 
 TYPED_TEST(FusedBatchNormLayerTest, TestBadInputEndsWithAMessage) {
+  SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   Blob<Dtype> x(2, 3, 4, 4), same(2, 3, 4, 4), other(2, 3, 4, 5), vector_blob(vector<int>(1, 3)), top;

@@ -47,7 +47,8 @@ struct cudaLaunchConfig_t {
 
 namespace cuda_on_host {
 
-/// In which order a block's threads run between two barriers. A missing barrier shows as a result that depends on it.
+/// In which order a block's threads run between two barriers; shuffled, some warps also run only when the others wait
+/// for them. A missing barrier shows as a result that depends on it.
 enum class Order { kForward, kBackward, kShuffled };
 inline Order order = Order::kForward;
 /// What cudaDeviceGetAttribute tells.
@@ -75,12 +76,15 @@ class Block {
     std::vector<int> turn(threads);
     std::iota(turn.begin(), turn.end(), 0);
     if (order == Order::kBackward) std::reverse(turn.begin(), turn.end());
-    std::mt19937 random(1);
+    std::mt19937 random(blockIdx.x);
+    const unsigned slow_warps = order == Order::kShuffled ? random() : 0;
     std::fill(state_, state_ + threads, kReady);
     do {
       if (order == Order::kShuffled) std::shuffle(turn.begin(), turn.end(), random);
+      const auto may_run = [&](int t) { return state_[t] == kReady && (slow_warps >> (t / kLanes) & 1) == 0; };
+      const bool fast = std::any_of(turn.begin(), turn.end(), may_run);
       for (int t : turn) {
-        if (state_[t] == kReady) resume(t);
+        if (fast ? may_run(t) : state_[t] == kReady) resume(t);
       }
     } while (release());
   }
@@ -135,7 +139,7 @@ class Block {
   /// Lets those go on who all arrived at their barrier; false when all threads have ended.
   bool release() {
     if (count(0, threads_, kDone) == threads_) return false;
-    bool released = false;
+    bool released = count(0, threads_, kReady) > 0;
     for (int first = 0; first < threads_; first += kLanes) {
       const int last = std::min(first + kLanes, threads_);
       if (count(first, last, kAtWarpBarrier) != last - first) continue;
