@@ -1,0 +1,79 @@
+// Rows of the kernel table for the fused kernels: turns a chain into the plain description that they read.
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "caffe_layers/kernels/group_convolution_fused.hpp"
+#include "caffe_layers/kernels/group_convolution_fused_table.hpp"
+
+namespace caffe_layers {
+namespace {
+
+class Description {
+ public:
+  explicit Description(const GroupConvolutionChain& chain) : output_position_(chain.output_channel.size()) {
+    for (const GroupConvolutionStage& s : chain.stages) {
+      stages_.push_back({s.in_channels, s.out_channels, s.group, s.in_channels / s.group, s.out_channels / s.group, s.kernel, s.stride,
+                         s.pad, s.dilation, s.in_height, s.in_width, s.out_height, s.out_width, s.input_channel.data()});
+    }
+    for (size_t c = 0; c < output_position_.size(); ++c) output_position_[chain.output_channel[c]] = static_cast<int>(c);
+    chain_ = {chain.batch, static_cast<int>(stages_.size()), omp_get_max_threads(), stages_.data(), output_position_.data()};
+  }
+  operator const FusedChain&() const { return chain_; }
+
+ private:
+  std::vector<FusedStage> stages_;
+  std::vector<int> output_position_;
+  FusedChain chain_;
+};
+
+bool is_permutation(const std::vector<int>& order, int channels) {
+  std::vector<char> seen(channels, 0);
+  for (int c : order) {
+    if (c < 0 || c >= channels || seen[c]++) return false;
+  }
+  return static_cast<int>(order.size()) == channels;
+}
+
+bool supports(const GroupConvolutionChain& chain) {
+  int channels = chain.stages.empty() ? 0 : chain.stages[0].in_channels;
+  for (const GroupConvolutionStage& stage : chain.stages) {
+    if (stage.stride > kFusedMaxStride || !is_permutation(stage.input_channel, channels)) return false;
+    channels = stage.out_channels;
+  }
+  return !chain.stages.empty() && chain.stages.size() <= kFusedMaxStages && is_permutation(chain.output_channel, channels);
+}
+
+template <typename T, FusedKernel<T> (*fused)()>
+GroupConvolutionKernel<T> row(const char* name, bool (*runs_here)()) {
+  return {name, runs_here, supports,
+          [](const GroupConvolutionChain& chain, bool backward) { return fused().workspace_bytes(Description(chain), backward); },
+          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top, void* workspace) {
+            fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top, workspace);
+          },
+          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, const T* top_diff,
+             const ChainGradients<T>& gradients, void* workspace) {
+            fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
+                             {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
+          }};
+}
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool always() { return true; }
+
+}  // namespace
+
+template <typename T>
+std::vector<GroupConvolutionKernel<T>> fused_group_convolution_kernels() {
+  return {row<T, fused_avx512<T>>("avx512", has_avx512), row<T, fused_avx2<T>>("avx2", has_avx2),
+          row<T, fused_portable<T>>("portable", always)};
+}
+template std::vector<GroupConvolutionKernel<float>> fused_group_convolution_kernels();
+template std::vector<GroupConvolutionKernel<double>> fused_group_convolution_kernels();
+
+}  // namespace caffe_layers

@@ -1,0 +1,306 @@
+#pragma once
+
+// Runs a chain image after image, so that what lies between the stages stays in the cache of one core.
+//
+// The chain is a sequence of segments: a spatial stage (except perhaps in the first), then stages that are 1x1. The spatial stage works
+// on whole images (or bands of rows), the 1x1 stages on tiles of pixels, all of them on one tile before the next.
+
+#include "caffe_layers/kernels/simd/workspace.hpp"
+
+namespace caffe_layers {
+namespace {
+
+/// One image, or one band of it, on its way through the chain. Pointers that a pass does not need are null.
+template <typename T>
+struct Image {
+  const FusedChain& chain;
+  const FusedParameters<T>& parameters;
+  const Shared<T>& shared;
+  const Scratch<T>& scratch;
+  const T* bottom;
+  T* top;
+  const T* top_diff;
+  T* bottom_diff;
+  int first_row, rows;  ///< of the top; less than the whole only in chains without a second spatial stage
+
+  ptrdiff_t bottom_pitch() const { return static_cast<ptrdiff_t>(chain.stages[0].in_height) * chain.stages[0].in_width; }
+  ptrdiff_t top_pitch() const {
+    const FusedStage& last = chain.stages[chain.num_stages - 1];
+    return static_cast<ptrdiff_t>(last.out_height) * last.out_width;
+  }
+  static ptrdiff_t begin(const Buffer<T>& buffer, int pixel) { return buffer.image ? pixel : 0; }
+
+  /// What stage s reads and writes, from pixel `at` on; and the gradients of both.
+  Planes<const T> input(int s, int at) const {
+    const int* order = chain.stages[s].input_channel;
+    if (s == 0) return {bottom + at, bottom_pitch(), order};
+    const Buffer<T>& buffer = scratch.value[s - 1];
+    return {buffer.data + begin(buffer, at), buffer.pitch, order};
+  }
+  Planes<T> output(int s, int at) const {
+    if (s == chain.num_stages - 1) return {top + at, top_pitch(), chain.output_position};
+    const Buffer<T>& buffer = scratch.value[s];
+    return {buffer.data + begin(buffer, at), buffer.pitch, nullptr};
+  }
+  Planes<const T> output_diff(int s, int at) const {
+    if (s == chain.num_stages - 1) return {top_diff + at, top_pitch(), chain.output_position};
+    const Buffer<T>& buffer = scratch.diff[s];
+    return {buffer.data + begin(buffer, at), buffer.pitch, nullptr};
+  }
+  Planes<T> input_diff(int s, int at) const {
+    const int* order = chain.stages[s].input_channel;
+    if (s == 0) return {bottom_diff + at, bottom_pitch(), order};
+    const Buffer<T>& buffer = scratch.diff[s - 1];
+    return {buffer.data + begin(buffer, at), buffer.pitch, order};
+  }
+};
+
+/// Stages begin .. end - 1; if `spatial`, the first of them is.
+struct Segment {
+  int begin, end;
+  bool spatial;
+  int first_pointwise() const { return begin + spatial; }
+};
+
+inline Segment segment_at(const FusedChain& chain, int begin) {
+  int end = begin + 1;
+  while (end < chain.num_stages && !is_spatial(chain.stages[end])) ++end;
+  return {begin, end, is_spatial(chain.stages[begin])};
+}
+
+template <typename T>
+void spatial_stage(const Image<T>& image, int s) {
+  const int rows = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height ? image.rows : image.chain.stages[s].out_height;
+  spatial_forward(image.chain.stages[s], image.input(s, 0), image.parameters.weight[s], image.shared.packed[s], image.parameters.bias[s],
+                  image.first_row, rows, image.output(s, 0), image.scratch.spatial);
+}
+
+/// 1x1 stage s on pixels at .. at + pixels - 1.
+template <typename T>
+void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
+  const FusedStage& stage = image.chain.stages[s];
+  const Scratch<T>& scratch = image.scratch;
+  const Planes<const T> input = image.input(s, at);
+  const Planes<T> output = image.output(s, at);
+  for (int c = 0; c < stage.in_channels; ++c) scratch.in[c] = input.at(c);
+  for (int c = 0; c < stage.out_channels; ++c) scratch.out[c] = output.at(c);
+  const T* bias = image.parameters.bias[s];
+  for (int g = 0; g < stage.group; ++g) {
+    const int in = g * stage.group_inputs, out = g * stage.group_outputs;
+    multiply<T>({1, pixels, 0, 0}, stage.group_inputs, scratch.in + in, stage.group_outputs,
+                image.shared.packed[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs, bias ? bias + out : nullptr,
+                scratch.out + out);
+  }
+}
+
+/// Which results backward was asked for: stages below `lowest` have none, stages from `highest_weight` on need no output again.
+struct Wanted {
+  int lowest, highest_weight;
+};
+
+template <typename T>
+Wanted wanted(const FusedChain& chain, const FusedGradients<T>& gradients) {
+  Wanted result = {chain.num_stages, 0};
+  for (int s = chain.num_stages - 1; s >= 0; --s) {
+    if (gradients.weight[s] || gradients.bias[s]) result.lowest = s;
+    if (gradients.weight[s]) result.highest_weight = larger(result.highest_weight, s);
+  }
+  if (gradients.bottom) result.lowest = 0;
+  return result;
+}
+
+template <typename T>
+bool wants_input(const FusedGradients<T>& gradients, const Wanted& want, int s) {
+  return s > want.lowest || gradients.bottom;
+}
+
+template <typename T>
+void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s, int at, int pixels) {
+  const FusedStage& stage = image.chain.stages[s];
+  const Scratch<T>& scratch = image.scratch;
+  const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+  const Region region = {1, pixels, 0, 0};
+  const Planes<const T> output_diff = image.output_diff(s, at);
+  for (int c = 0; c < stage.out_channels; ++c) scratch.out[c] = const_cast<T*>(output_diff.at(c));
+  if (gradients.weight[s]) {
+    const Planes<const T> input = image.input(s, at);
+    for (int c = 0; c < stage.in_channels; ++c) scratch.in[c] = input.at(c);
+  }
+  if (input_wanted) {
+    const Planes<T> input_diff = image.input_diff(s, at);
+    for (int c = 0; c < stage.in_channels; ++c) scratch.in_diff[c] = input_diff.at(c);
+  }
+  for (int g = 0; g < stage.group; ++g) {
+    T* const* dy = scratch.out + g * outputs;
+    const ptrdiff_t weights = static_cast<ptrdiff_t>(g) * inputs * outputs;
+    if (gradients.weight[s]) {
+      multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
+    }
+    if (input_wanted) {
+      multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr, scratch.in_diff + g * inputs);
+    }
+  }
+  if (gradients.bias[s]) bias_gradient<T>(region, stage.out_channels, scratch.out, scratch.bias_diff[s]);
+}
+
+template <typename T>
+void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s) {
+  const FusedStage& stage = image.chain.stages[s];
+  const Planes<const T> output_diff = image.output_diff(s, 0);
+  if (gradients.weight[s]) {
+    spatial_weight_gradient(stage, image.input(s, 0), output_diff, image.scratch.weight_diff[s], image.scratch.spatial);
+  }
+  if (gradients.bias[s]) {
+    for (int c = 0; c < stage.out_channels; ++c) {
+      const T* plane = output_diff.at(c);
+      bias_gradient<T>({1, stage.out_height * stage.out_width, 0, 0}, 1, &plane, image.scratch.bias_diff[s] + c);
+    }
+  }
+  if (input_wanted) {
+    spatial_input_gradient(stage, output_diff, image.parameters.weight[s], image.shared.transposed[s], image.input_diff(s, 0),
+                           image.scratch.spatial);
+  }
+}
+
+/// Calls work(at, pixels) for each tile of `pixels` pixels.
+template <typename T, typename Work>
+void for_each_tile(const FusedChain& chain, int pixels, const Work& work) {
+  const int tile = tile_pixels<T>(chain);
+  for (int at = 0; at < pixels; at += tile) work(at, smaller(tile, pixels - at));
+}
+
+/// The whole chain, or in backward what is needed of it: up to stage `last`, and not the 1x1 stages of the last segment, which
+/// backward runs again tile by tile.
+template <typename T>
+void run_forward(const Image<T>& image) {
+  for (int begin = 0; begin < image.chain.num_stages;) {
+    const Segment segment = segment_at(image.chain, begin);
+    if (segment.spatial) spatial_stage(image, begin);
+    const FusedStage& stage = image.chain.stages[segment.end - 1];
+    const int rows = segment.end == image.chain.num_stages ? image.rows : stage.out_height;
+    for_each_tile<T>(image.chain, rows * stage.out_width, [&](int at, int pixels) {
+      for (int s = segment.first_pointwise(); s < segment.end; ++s) pointwise_stage(image, s, at, pixels);
+    });
+    begin = segment.end;
+  }
+}
+
+/// The outputs of the spatial stages and of the segments before the last, as far as a weight gradient needs them.
+template <typename T>
+void recompute(const Image<T>& image, const Wanted& want) {
+  for (int begin = 0; begin < want.highest_weight;) {
+    const Segment segment = segment_at(image.chain, begin);
+    if (segment.spatial) spatial_stage(image, begin);
+    begin = segment.end;
+    if (segment.end > want.highest_weight) break;
+    const FusedStage& stage = image.chain.stages[segment.end - 1];
+    for_each_tile<T>(image.chain, stage.out_height * stage.out_width, [&](int at, int pixels) {
+      for (int s = segment.first_pointwise(); s < segment.end; ++s) pointwise_stage(image, s, at, pixels);
+    });
+  }
+}
+
+template <typename T>
+void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, const Wanted& want) {
+  recompute(image, want);
+  for (int end = image.chain.num_stages; end > want.lowest;) {
+    int begin = end - 1;
+    while (begin > 0 && !is_spatial(image.chain.stages[begin])) --begin;
+    const Segment segment = segment_at(image.chain, begin);
+    const FusedStage& stage = image.chain.stages[end - 1];
+    const int lowest = larger(segment.first_pointwise(), want.lowest);
+    for_each_tile<T>(image.chain, lowest < end ? stage.out_height * stage.out_width : 0, [&](int at, int pixels) {
+      for (int s = segment.first_pointwise(); s < smaller(end - 1, want.highest_weight); ++s) pointwise_stage(image, s, at, pixels);
+      for (int s = end - 1; s >= lowest; --s) {
+        pointwise_stage_backward(image, gradients, wants_input(gradients, want, s), s, at, pixels);
+      }
+    });
+    if (segment.spatial && begin >= want.lowest) {
+      spatial_stage_backward(image, gradients, wants_input(gradients, want, begin), begin);
+    }
+    end = begin;
+  }
+}
+
+/// Weights for forward, and for backward their transposes.
+template <typename T>
+void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared, const SpatialScratch<T>& scratch,
+                  bool transposed) {
+  const int zero = 0;
+  for (int s = 0; s < chain.num_stages; ++s) {
+    const FusedStage& stage = chain.stages[s];
+    const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
+    const T* weight = parameters.weight[s];
+    for (int g = 0; g < stage.group; ++g) {
+      const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
+      pack(weight + at, outputs, inputs, inputs, 1, &zero, 1, shared.packed[s] + at);
+      if (transposed && !is_spatial(stage)) pack(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+    }
+    if (transposed && is_spatial(stage)) pack_spatial_transposed(stage, weight, shared.transposed[s], scratch);
+  }
+}
+
+template <typename T>
+size_t workspace_bytes(const FusedChain& chain, bool backward) {
+  return Workspace<T>(chain, backward).bytes();
+}
+
+template <typename T>
+void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, T* top, void* workspace) {
+  const Workspace<T> memory(chain, false);
+  const Shared<T> shared = memory.shared(workspace);
+  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, false);
+  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+  const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
+  const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
+#pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
+  for (int part = 0; part < chain.threads; ++part) {
+    const Scratch<T> scratch = memory.scratch(workspace, part);
+    for (ptrdiff_t job = jobs * part / chain.threads; job < jobs * (part + 1) / chain.threads; ++job) {
+      const ptrdiff_t n = job / bands;
+      const int row = static_cast<int>(job % bands) * rows;
+      const ptrdiff_t bottom_at = is_spatial(first) ? 0 : static_cast<ptrdiff_t>(row) * first.in_width;
+      Image<T> image = {chain, parameters, shared, scratch, nullptr, nullptr, nullptr, nullptr, row, smaller(rows, last.out_height - row)};
+      image.bottom = bottom + n * first.in_channels * image.bottom_pitch() + bottom_at;
+      image.top = top + n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
+      run_forward(image);
+    }
+  }
+}
+
+template <typename T>
+void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
+              const FusedGradients<T>& gradients, void* workspace) {
+  const Workspace<T> memory(chain, true);
+  const Shared<T> shared = memory.shared(workspace);
+  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, true);
+  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+  const Wanted want = wanted(chain, gradients);
+#pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
+  for (int part = 0; part < chain.threads; ++part) {
+    const Scratch<T> scratch = memory.scratch(workspace, part);
+    for (int s = 0; s < chain.num_stages; ++s) {
+      fill(scratch.weight_diff[s], weight_count(chain.stages[s]), T(0));
+      fill(scratch.bias_diff[s], chain.stages[s].out_channels, T(0));
+    }
+    for (ptrdiff_t n = static_cast<ptrdiff_t>(chain.batch) * part / chain.threads;
+         n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
+      Image<T> image = {chain, parameters, shared, scratch, nullptr, nullptr, nullptr, nullptr, 0, last.out_height};
+      image.bottom = bottom + n * first.in_channels * image.bottom_pitch();
+      image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
+      if (gradients.bottom) image.bottom_diff = gradients.bottom + n * first.in_channels * image.bottom_pitch();
+      run_backward(image, gradients, want);
+    }
+  }
+  for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
+    const Scratch<T> scratch = memory.scratch(workspace, part);
+    for (int s = 0; s < chain.num_stages; ++s) {
+      const ptrdiff_t weights = weight_count(chain.stages[s]);
+      for (ptrdiff_t i = 0; gradients.weight[s] && i < weights; ++i) gradients.weight[s][i] += scratch.weight_diff[s][i];
+      for (int o = 0; gradients.bias[s] && o < chain.stages[s].out_channels; ++o) gradients.bias[s][o] += scratch.bias_diff[s][o];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers

@@ -1,0 +1,93 @@
+#pragma once
+
+// A vector of kVectorBytes (set by the including file) as GCC and Clang know it: +, * and broadcasting work on it as on numbers.
+
+#include <cstddef>
+
+namespace caffe_layers {
+namespace {
+
+template <typename T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float Type __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(float)), may_alias));
+  typedef int Index __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double Type __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(double)), may_alias));
+  typedef long long Index __attribute__((vector_size(kVectorBytes)));  // NOLINT: as wide as a double
+};
+
+template <typename T>
+using Vector = typename VectorOf<T>::Type;
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <typename T>
+inline Vector<T> load(const T* from) {
+  return *reinterpret_cast<const typename VectorOf<T>::Unaligned*>(from);
+}
+template <typename T>
+inline void store(T* to, Vector<T> value) {
+  *reinterpret_cast<typename VectorOf<T>::Unaligned*>(to) = value;
+}
+template <typename T>
+inline Vector<T> broadcast(T value) {
+  return value - Vector<T>{};
+}
+
+/// One step of reduce: lane l adds lanes l and l ^ STEP, of `a` where bit STEP of l is 0 and of `b` where it is 1.
+template <typename T, int STEP>
+inline Vector<T> fold_pair(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index same = {}, other = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    const int source = lane & STEP ? kLanes<T> : 0;
+    same[lane] = source + lane;
+    other[lane] = source + (lane ^ STEP);
+  }
+  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
+}
+
+/// Lane l of the result is the sum over the lanes of sums[l]; `sums`, kLanes vectors, is overwritten.
+template <typename T, int STEP = 1>
+inline Vector<T> reduce(Vector<T>* sums) {
+  if constexpr (STEP == kLanes<T>) {
+    return sums[0];
+  } else {
+    for (int pair = 0; pair < kLanes<T> / STEP / 2; ++pair) {
+      sums[pair] = fold_pair<T, STEP>(sums[2 * pair], sums[2 * pair + 1]);
+    }
+    return reduce<T, 2 * STEP>(sums);
+  }
+}
+
+/// to[i] = sum over the lanes of sums[i]; writes COUNT values rounded up to whole vectors.
+template <typename T, int COUNT>
+inline void horizontal_sums(const Vector<T>* sums, T* to) {
+#pragma GCC unroll 9
+  for (int first = 0; first < COUNT; first += kLanes<T>) {
+    Vector<T> part[kLanes<T>] = {};
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if (first + i < COUNT) part[i] = sums[first + i];
+    }
+    store(to + first, reduce<T>(part));
+  }
+}
+
+template <typename I>
+inline I smaller(I a, I b) {
+  return a < b ? a : b;
+}
+template <typename I>
+inline I larger(I a, I b) {
+  return a < b ? b : a;
+}
+inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+}  // namespace caffe_layers

@@ -1,0 +1,171 @@
+#pragma once
+
+// How the scratch memory is laid out: packed weights shared by all threads, then one Scratch per thread.
+
+#include "caffe_layers/kernels/simd/spatial.hpp"
+
+namespace caffe_layers {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+/// Hands out pieces of memory; with base null it only counts the bytes.
+struct Arena {
+  char* base;
+  size_t used;
+  template <typename U>
+  U* take(ptrdiff_t count) {
+    U* piece = base ? reinterpret_cast<U*>(base + used) : nullptr;
+    used += (count * sizeof(U) + kAlignment - 1) / kAlignment * kAlignment;
+    return piece;
+  }
+};
+
+/// The output of a stage, or its gradient: of the whole image next to a spatial stage, else of one tile.
+template <typename T>
+struct Buffer {
+  T* data;
+  ptrdiff_t pitch;
+  bool image;
+};
+
+/// Weights in the order of the micro-kernels, for outputs and for input gradients.
+template <typename T>
+struct Shared {
+  T *packed[kFusedMaxStages], *transposed[kFusedMaxStages];
+};
+
+template <typename T>
+struct Scratch {
+  SpatialScratch<T> spatial;
+  const T** in;
+  T **out, **in_diff;
+  Buffer<T> value[kFusedMaxStages], diff[kFusedMaxStages];
+  T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];
+};
+
+inline bool is_spatial(const FusedStage& stage) { return stage.kernel > 1 || stage.stride > 1 || stage.pad > 0; }
+
+inline ptrdiff_t weight_count(const FusedStage& stage) {
+  return static_cast<ptrdiff_t>(stage.out_channels) * stage.group_inputs * stage.kernel * stage.kernel;
+}
+
+/// Pixels that the 1x1 stages treat at once: about 64 KB per stage, at least 64.
+template <typename T>
+int tile_pixels(const FusedChain& chain) {
+  int channels = 1, pixels = 1;
+  for (int s = 0; s < chain.num_stages; ++s) {
+    channels = larger(channels, larger(chain.stages[s].in_channels, chain.stages[s].out_channels));
+    pixels = larger(pixels, chain.stages[s].out_height * chain.stages[s].out_width);
+  }
+  const int most = larger(64, 65536 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
+  return round_up((pixels + tiles - 1) / tiles, kLanes<T>);
+}
+
+/// Rows of the output that forward computes at once. A single spatial stage in front can work on bands of rows: about 1 MB of its
+/// output, and enough bands to give every thread some.
+template <typename T>
+int forward_rows(const FusedChain& chain) {
+  const FusedStage& first = chain.stages[0];
+  for (int s = 1; s < chain.num_stages; ++s) {
+    if (is_spatial(chain.stages[s])) return chain.stages[chain.num_stages - 1].out_height;
+  }
+  const ptrdiff_t bytes = static_cast<ptrdiff_t>(sizeof(T)) * first.out_channels * first.out_height * first.out_width;
+  const int bands = larger(static_cast<int>(bytes >> 20) + 1, (chain.threads + chain.batch - 1) / chain.batch);
+  return larger(1, (first.out_height + bands - 1) / bands);
+}
+
+template <typename T>
+Buffer<T> take_buffer(Arena* arena, const FusedChain& chain, int s) {
+  const FusedStage& stage = chain.stages[s];
+  const bool image = is_spatial(stage) || (s + 1 < chain.num_stages && is_spatial(chain.stages[s + 1]));
+  const int pixels = image ? round_up(stage.out_height * stage.out_width, kLanes<T>) : tile_pixels<T>(chain);
+  const ptrdiff_t pitch = pixels + kLanes<T>;  // keeps the channels out of each other's cache sets
+  return {arena->take<T>(stage.out_channels * pitch), pitch, image};
+}
+
+template <typename T>
+SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backward) {
+  ptrdiff_t split = 0, phase = 0;
+  int taps = 1, channels = 1, phases = 1;
+  for (int s = 0; s < chain.num_stages; ++s) {
+    const FusedStage& stage = chain.stages[s];
+    if (!is_spatial(stage)) continue;
+    const int count = stage.kernel * stage.kernel;
+    taps = larger(taps, count);
+    channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
+    phases = larger(phases, stage.stride * stage.stride);
+    split = larger(split, stage.group_inputs * input_split<T>(stage).channel_size);
+    if (!backward) continue;
+    const Split out = output_split<T>(stage);
+    split = larger(split, stage.group_outputs * out.channel_size);
+    phase = larger(phase, stage.stride > 1 ? stage.group_inputs * out.phase_size : 0);
+  }
+  return {arena->take<T>(split),           arena->take<T>(phase),  arena->take<const T*>(channels), arena->take<T*>(channels),
+          arena->take<ptrdiff_t>(taps), arena->take<int>(taps), arena->take<int>(phases + 1)};
+}
+
+template <typename T>
+Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
+  Shared<T> shared = {};
+  for (int s = 0; s < chain.num_stages; ++s) {
+    shared.packed[s] = arena->take<T>(weight_count(chain.stages[s]));
+    if (backward) shared.transposed[s] = arena->take<T>(weight_count(chain.stages[s]));
+  }
+  return shared;
+}
+
+template <typename T>
+Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
+  Scratch<T> scratch = {};
+  scratch.spatial = take_spatial<T>(arena, chain, backward);
+  int channels = 1;
+  for (int s = 0; s < chain.num_stages; ++s) {
+    const FusedStage& stage = chain.stages[s];
+    channels = larger(channels, larger(stage.in_channels, stage.out_channels));
+    if (s + 1 < chain.num_stages) {
+      scratch.value[s] = take_buffer<T>(arena, chain, s);
+      if (backward) scratch.diff[s] = take_buffer<T>(arena, chain, s);
+    }
+    if (backward) {
+      scratch.weight_diff[s] = arena->take<T>(weight_count(stage));
+      scratch.bias_diff[s] = arena->take<T>(stage.out_channels);
+    }
+  }
+  scratch.in = arena->take<const T*>(channels);
+  scratch.out = arena->take<T*>(channels);
+  scratch.in_diff = arena->take<T*>(channels);
+  return scratch;
+}
+
+/// The pieces of one call's scratch memory.
+template <typename T>
+struct Workspace {
+  const FusedChain& chain;
+  bool backward;
+  size_t shared_bytes, scratch_bytes;
+
+  Workspace(const FusedChain& chain, bool backward) : chain(chain), backward(backward) {
+    Arena arena = {nullptr, 0};
+    take_shared<T>(&arena, chain, backward);
+    shared_bytes = arena.used;
+    arena.used = 0;
+    take_scratch<T>(&arena, chain, backward);
+    scratch_bytes = arena.used + kAlignment;  // odd number of lines between threads
+  }
+  size_t bytes() const { return shared_bytes + chain.threads * scratch_bytes + kAlignment; }
+  static char* aligned(void* workspace) {
+    return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kAlignment - 1) / kAlignment * kAlignment);
+  }
+  Shared<T> shared(void* workspace) const {
+    Arena arena = {aligned(workspace), 0};
+    return take_shared<T>(&arena, chain, backward);
+  }
+  Scratch<T> scratch(void* workspace, int thread) const {
+    Arena arena = {aligned(workspace) + shared_bytes + thread * scratch_bytes, 0};
+    return take_scratch<T>(&arena, chain, backward);
+  }
+};
+
+}  // namespace
+}  // namespace caffe_layers
