@@ -1,3 +1,5 @@
+#if defined(__x86_64__)
+
 #include <immintrin.h>
 
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
@@ -32,3 +34,5 @@ template FusedKernel<float> fused_avx2();
 template FusedKernel<double> fused_avx2();
 
 }  // namespace caffe_layers
+
+#endif  // defined(__x86_64__)

@@ -1,10 +1,11 @@
 // Rows of the kernel table for the fused kernels: turns a chain into the plain description that they read.
 
+#include "caffe_layers/kernels/group_convolution_fused.hpp"
+
 #include <omp.h>
 
 #include <algorithm>
 
-#include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/group_convolution_fused_table.hpp"
 
 namespace caffe_layers {
@@ -14,11 +15,14 @@ class Description {
  public:
   explicit Description(const GroupConvolutionChain& chain) : output_position_(chain.output_channel.size()) {
     for (const GroupConvolutionStage& s : chain.stages) {
-      stages_.push_back({s.in_channels, s.out_channels, s.group, s.in_channels / s.group, s.out_channels / s.group, s.kernel, s.stride,
-                         s.pad, s.dilation, s.in_height, s.in_width, s.out_height, s.out_width, s.input_channel.data()});
+      stages_.push_back({s.in_channels, s.out_channels, s.group, s.in_channels / s.group, s.out_channels / s.group,
+                         s.kernel, s.stride, s.pad, s.dilation, s.in_height, s.in_width, s.out_height, s.out_width,
+                         s.input_channel.data()});
     }
-    for (size_t c = 0; c < output_position_.size(); ++c) output_position_[chain.output_channel[c]] = static_cast<int>(c);
-    chain_ = {chain.batch, static_cast<int>(stages_.size()), omp_get_max_threads(), stages_.data(), output_position_.data()};
+    for (size_t c = 0; c < output_position_.size(); ++c)
+      output_position_[chain.output_channel[c]] = static_cast<int>(c);
+    chain_ = {chain.batch, static_cast<int>(stages_.size()), omp_get_max_threads(), stages_.data(),
+              output_position_.data()};
   }
   operator const FusedChain&() const { return chain_; }
 
@@ -42,36 +46,50 @@ bool supports(const GroupConvolutionChain& chain) {
     if (stage.stride > kFusedMaxStride || !is_permutation(stage.input_channel, channels)) return false;
     channels = stage.out_channels;
   }
-  return !chain.stages.empty() && chain.stages.size() <= kFusedMaxStages && is_permutation(chain.output_channel, channels);
+  return !chain.stages.empty() && chain.stages.size() <= kFusedMaxStages &&
+         is_permutation(chain.output_channel, channels);
 }
 
 template <typename T, FusedKernel<T> (*fused)()>
 GroupConvolutionKernel<T> row(const char* name, bool (*runs_here)()) {
-  return {name, runs_here, supports,
-          [](const GroupConvolutionChain& chain, bool backward) { return fused().workspace_bytes(Description(chain), backward); },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top, void* workspace) {
-            fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top, workspace);
-          },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, const T* top_diff,
-             const ChainGradients<T>& gradients, void* workspace) {
-            fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
-                             {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
-          }};
+  return {
+      name,
+      runs_here,
+      supports,
+      [](const GroupConvolutionChain& chain, bool backward) {
+        return fused().workspace_bytes(Description(chain), backward);
+      },
+      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
+         void* workspace) {
+        fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top, workspace);
+      },
+      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, const T* top_diff,
+         const ChainGradients<T>& gradients, void* workspace) {
+        fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
+                         {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
+      }};
 }
 
+bool always() { return true; }
+
+#if defined(__x86_64__)
 bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-bool always() { return true; }
+#endif
 
 }  // namespace
 
 template <typename T>
 std::vector<GroupConvolutionKernel<T>> fused_group_convolution_kernels() {
-  return {row<T, fused_avx512<T>>("avx512", has_avx512), row<T, fused_avx2<T>>("avx2", has_avx2),
-          row<T, fused_portable<T>>("portable", always)};
+  return {
+#if defined(__x86_64__)
+    row<T, fused_avx512<T>>("avx512", has_avx512), row<T, fused_avx2<T>>("avx2", has_avx2),
+#endif
+        row<T, fused_portable<T>>("portable", always)
+  };
 }
 template std::vector<GroupConvolutionKernel<float>> fused_group_convolution_kernels();
 template std::vector<GroupConvolutionKernel<double>> fused_group_convolution_kernels();

@@ -1,7 +1,8 @@
 #pragma once
 
-// What the fused CPU kernels and their callers share. Plain data only: the kernels are compiled once per instruction set, and an inline
-// function or template of the standard library compiled there could replace the baseline copy at link time.
+// What the fused CPU kernels and their callers share. Plain data only: the kernels are compiled once per instruction
+// set, and an inline function or template of the standard library compiled there could replace the baseline copy at
+// link time.
 
 #include <cstddef>
 
@@ -42,7 +43,8 @@ struct FusedGradients {
 template <typename T>
 struct FusedKernel {
   size_t (*workspace_bytes)(const FusedChain& chain, bool backward);
-  void (*forward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, T* top, void* workspace);
+  void (*forward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, T* top,
+                  void* workspace);
   void (*backward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
                    const FusedGradients<T>& gradients, void* workspace);
 };

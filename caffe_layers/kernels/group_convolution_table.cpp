@@ -1,10 +1,15 @@
+#include "caffe_layers/kernels/group_convolution_fused_table.hpp"
 #include "caffe_layers/kernels/group_convolution_reference.hpp"
 
 namespace caffe_layers {
 
 template <typename T>
 const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels() {
-  static const std::vector<GroupConvolutionKernel<T>> table = {group_convolution_reference<T>()};
+  static const std::vector<GroupConvolutionKernel<T>> table = [] {
+    std::vector<GroupConvolutionKernel<T>> rows = fused_group_convolution_kernels<T>();
+    rows.push_back(group_convolution_reference<T>());
+    return rows;
+  }();
   return table;
 }
 

@@ -2,8 +2,9 @@
 
 // Runs a chain image after image, so that what lies between the stages stays in the cache of one core.
 //
-// The chain is a sequence of segments: a spatial stage (except perhaps in the first), then stages that are 1x1. The spatial stage works
-// on whole images (or bands of rows), the 1x1 stages on tiles of pixels, all of them on one tile before the next.
+// The chain is a sequence of segments: a spatial stage (except perhaps in the first), then stages that are 1x1. The
+// spatial stage works on whole images (or bands of rows), the 1x1 stages on tiles of pixels, all of them on one tile
+// before the next.
 
 #include "caffe_layers/kernels/simd/workspace.hpp"
 
@@ -23,7 +24,9 @@ struct Image {
   T* bottom_diff;
   int first_row, rows;  ///< of the top; less than the whole only in chains without a second spatial stage
 
-  ptrdiff_t bottom_pitch() const { return static_cast<ptrdiff_t>(chain.stages[0].in_height) * chain.stages[0].in_width; }
+  ptrdiff_t bottom_pitch() const {
+    return static_cast<ptrdiff_t>(chain.stages[0].in_height) * chain.stages[0].in_width;
+  }
   ptrdiff_t top_pitch() const {
     const FusedStage& last = chain.stages[chain.num_stages - 1];
     return static_cast<ptrdiff_t>(last.out_height) * last.out_width;
@@ -70,9 +73,17 @@ inline Segment segment_at(const FusedChain& chain, int begin) {
 
 template <typename T>
 void spatial_stage(const Image<T>& image, int s) {
-  const int rows = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height ? image.rows : image.chain.stages[s].out_height;
-  spatial_forward(image.chain.stages[s], image.input(s, 0), image.parameters.weight[s], image.shared.packed[s], image.parameters.bias[s],
-                  image.first_row, rows, image.output(s, 0), image.scratch.spatial);
+  const FusedStage& stage = image.chain.stages[s];
+  const bool band = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height;
+  const int rows = band ? image.rows : stage.out_height;
+  const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
+  const SpatialScratch<T>& scratch = image.scratch.spatial;
+  if (is_depthwise_3x3(stage)) {
+    depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), scratch.zeros);
+  } else {
+    spatial_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
+                    scratch);
+  }
 }
 
 /// 1x1 stage s on pixels at .. at + pixels - 1.
@@ -93,7 +104,8 @@ void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   }
 }
 
-/// Which results backward was asked for: stages below `lowest` have none, stages from `highest_weight` on need no output again.
+/// Which results backward was asked for: stages below `lowest` have none, stages from `highest_weight` on need no
+/// output again.
 struct Wanted {
   int lowest, highest_weight;
 };
@@ -115,7 +127,8 @@ bool wants_input(const FusedGradients<T>& gradients, const Wanted& want, int s) 
 }
 
 template <typename T>
-void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s, int at, int pixels) {
+void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s,
+                              int at, int pixels) {
   const FusedStage& stage = image.chain.stages[s];
   const Scratch<T>& scratch = image.scratch;
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
@@ -137,7 +150,8 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
       multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
     }
     if (input_wanted) {
-      multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr, scratch.in_diff + g * inputs);
+      multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr,
+                  scratch.in_diff + g * inputs);
     }
   }
   if (gradients.bias[s]) bias_gradient<T>(region, stage.out_channels, scratch.out, scratch.bias_diff[s]);
@@ -146,19 +160,22 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
 template <typename T>
 void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s) {
   const FusedStage& stage = image.chain.stages[s];
+  const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
-  if (gradients.weight[s]) {
-    spatial_weight_gradient(stage, image.input(s, 0), output_diff, image.scratch.weight_diff[s], image.scratch.spatial);
-  }
-  if (gradients.bias[s]) {
-    for (int c = 0; c < stage.out_channels; ++c) {
-      const T* plane = output_diff.at(c);
-      bias_gradient<T>({1, stage.out_height * stage.out_width, 0, 0}, 1, &plane, image.scratch.bias_diff[s] + c);
+  T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
+  if (is_depthwise_3x3(stage)) {
+    const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
+    depthwise_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], weight_diff, input_diff,
+                       scratch.spatial.zeros);
+  } else {
+    if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
+    if (input_wanted) {
+      spatial_input_gradient(stage, output_diff, image.shared.transposed[s], image.input_diff(s, 0), scratch.spatial);
     }
   }
-  if (input_wanted) {
-    spatial_input_gradient(stage, output_diff, image.parameters.weight[s], image.shared.transposed[s], image.input_diff(s, 0),
-                           image.scratch.spatial);
+  for (int c = 0; c < stage.out_channels && gradients.bias[s]; ++c) {
+    const T* plane = output_diff.at(c);
+    bias_gradient<T>({1, stage.out_height * stage.out_width, 0, 0}, 1, &plane, scratch.bias_diff[s] + c);
   }
 }
 
@@ -169,8 +186,8 @@ void for_each_tile(const FusedChain& chain, int pixels, const Work& work) {
   for (int at = 0; at < pixels; at += tile) work(at, smaller(tile, pixels - at));
 }
 
-/// The whole chain, or in backward what is needed of it: up to stage `last`, and not the 1x1 stages of the last segment, which
-/// backward runs again tile by tile.
+/// The whole chain, or in backward what is needed of it: up to stage `last`, and not the 1x1 stages of the last
+/// segment, which backward runs again tile by tile.
 template <typename T>
 void run_forward(const Image<T>& image) {
   for (int begin = 0; begin < image.chain.num_stages;) {
@@ -210,7 +227,8 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
     const FusedStage& stage = image.chain.stages[end - 1];
     const int lowest = larger(segment.first_pointwise(), want.lowest);
     for_each_tile<T>(image.chain, lowest < end ? stage.out_height * stage.out_width : 0, [&](int at, int pixels) {
-      for (int s = segment.first_pointwise(); s < smaller(end - 1, want.highest_weight); ++s) pointwise_stage(image, s, at, pixels);
+      for (int s = segment.first_pointwise(); s < smaller(end - 1, want.highest_weight); ++s)
+        pointwise_stage(image, s, at, pixels);
       for (int s = end - 1; s >= lowest; --s) {
         pointwise_stage_backward(image, gradients, wants_input(gradients, want, s), s, at, pixels);
       }
@@ -224,8 +242,8 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
 
 /// Weights for forward, and for backward their transposes.
 template <typename T>
-void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared, const SpatialScratch<T>& scratch,
-                  bool transposed) {
+void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                  const SpatialScratch<T>& scratch, bool transposed) {
   const int zero = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
@@ -234,7 +252,8 @@ void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters,
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
       pack(weight + at, outputs, inputs, inputs, 1, &zero, 1, shared.packed[s] + at);
-      if (transposed && !is_spatial(stage)) pack(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+      if (transposed && !is_spatial(stage))
+        pack(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
     }
     if (transposed && is_spatial(stage)) pack_spatial_transposed(stage, weight, shared.transposed[s], scratch);
   }
@@ -260,7 +279,8 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
       const ptrdiff_t n = job / bands;
       const int row = static_cast<int>(job % bands) * rows;
       const ptrdiff_t bottom_at = is_spatial(first) ? 0 : static_cast<ptrdiff_t>(row) * first.in_width;
-      Image<T> image = {chain, parameters, shared, scratch, nullptr, nullptr, nullptr, nullptr, row, smaller(rows, last.out_height - row)};
+      Image<T> image = {chain,   parameters, shared,  scratch, nullptr,
+                        nullptr, nullptr,    nullptr, row,     smaller(rows, last.out_height - row)};
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch() + bottom_at;
       image.top = top + n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
       run_forward(image);
@@ -296,8 +316,10 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
     const Scratch<T> scratch = memory.scratch(workspace, part);
     for (int s = 0; s < chain.num_stages; ++s) {
       const ptrdiff_t weights = weight_count(chain.stages[s]);
-      for (ptrdiff_t i = 0; gradients.weight[s] && i < weights; ++i) gradients.weight[s][i] += scratch.weight_diff[s][i];
-      for (int o = 0; gradients.bias[s] && o < chain.stages[s].out_channels; ++o) gradients.bias[s][o] += scratch.bias_diff[s][o];
+      for (ptrdiff_t i = 0; gradients.weight[s] && i < weights; ++i)
+        gradients.weight[s][i] += scratch.weight_diff[s][i];
+      for (int o = 0; gradients.bias[s] && o < chain.stages[s].out_channels; ++o)
+        gradients.bias[s][o] += scratch.bias_diff[s][o];
     }
   }
 }

@@ -1,115 +1,184 @@
 #pragma once
 
-// Depthwise 3x3 with stride 1, on a plane that already has its border of zeros.
+// Depthwise 3x3 with stride 1 and a border of one zero, straight from the tensor: the border exists only in registers.
 
+#include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
 
 namespace caffe_layers {
 namespace {
 
-/// Output rows computed together: each row of the input is loaded once for the up to three rows that need it.
+/// Rows of the output computed together: each input row is loaded once for the up to three output rows that need it.
 constexpr int kDepthwiseRows = 4;
 
-/// ROWS output rows, one vector wide (or its first `lanes`); weight has the nine taps broadcast.
-template <typename T, int ROWS, bool WHOLE>
-inline void depthwise_block(const T* in, ptrdiff_t in_pitch, const Vector<T>* weight, Vector<T> bias, T* out, ptrdiff_t out_pitch,
-                            int lanes) {
-  Vector<T> sum[ROWS];
-#pragma GCC unroll 4
-  for (int row = 0; row < ROWS; ++row) sum[row] = bias;
-#pragma GCC unroll 6
-  for (int line = 0; line < ROWS + 2; ++line) {
-#pragma GCC unroll 3
-    for (int shift = 0; shift < 3; ++shift) {
-      const Vector<T> x = load(in + line * in_pitch + shift);
-#pragma GCC unroll 4
-      for (int row = 0; row < ROWS; ++row) {
-        if (line - row >= 0 && line - row < 3) sum[row] += weight[(line - row) * 3 + shift] * x;
-      }
-    }
+/// The plane of a channel; `zeros` is a row of zeros as wide, `ahead` the plane that will be read next (a hint to fetch
+/// it).
+template <typename T>
+struct Plane {
+  const T* data;
+  int height, width;
+  const T* zeros;
+  const T* ahead;
+  const T* row(int y) const { return y < 0 || y >= height ? zeros : data + static_cast<ptrdiff_t>(y) * width; }
+};
+
+/// Lane l of the result is lane l - 1 (UP) or l + 1 of x; a zero comes in.
+template <typename T, bool UP>
+inline Vector<T> shift(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = UP ? (lane ? lane - 1 : kLanes<T>) : lane + 1;
+  return __builtin_shuffle(x, Vector<T>{}, from);
+}
+
+/// The pixels left of, at and right of a vector of pixels. LEFT: it begins the row; RIGHT: it ends it, `lanes` pixels
+/// long.
+template <typename T, bool LEFT, bool RIGHT>
+inline void load_neighbours(const T* from, int lanes, Vector<T>* x) {
+  x[1] = RIGHT ? load_first(from, lanes) : load(from);
+  x[0] = LEFT ? shift<T, true>(x[1]) : RIGHT ? load_first(from - 1, lanes) : load(from - 1);
+  x[2] = RIGHT ? shift<T, false>(x[1]) : load(from + 1);
+}
+
+/// Calls block(LEFT, RIGHT, column, lanes) for each vector of a row; the first two as compile-time constants.
+template <bool VALUE>
+struct Constant {
+  static constexpr bool value = VALUE;
+};
+template <typename T, typename Block>
+inline void for_each_vector(int width, const Block& block) {
+  if (width <= kLanes<T>) {
+    block(Constant<true>(), Constant<true>(), 0, width);
+    return;
   }
-#pragma GCC unroll 4
-  for (int row = 0; row < ROWS; ++row) {
-    if (WHOLE) {
-      store(out + row * out_pitch, sum[row]);
-    } else {
-      store_first(out + row * out_pitch, sum[row], lanes);
-    }
-  }
+  block(Constant<true>(), Constant<false>(), 0, kLanes<T>);
+  int column = kLanes<T>;
+  for (; column + kLanes<T> < width; column += kLanes<T>)
+    block(Constant<false>(), Constant<false>(), column, kLanes<T>);
+  block(Constant<false>(), Constant<true>(), column, width - column);
 }
 
 template <typename T, int ROWS>
-inline void depthwise_rows(const T* in, ptrdiff_t in_pitch, const Vector<T>* weight, Vector<T> bias, T* out, ptrdiff_t out_pitch,
-                           int width) {
-  int column = 0;
-  for (; column + kLanes<T> <= width; column += kLanes<T>) {
-    depthwise_block<T, ROWS, true>(in + column, in_pitch, weight, bias, out + column, out_pitch, 0);
-  }
-  if (column < width) {
-    depthwise_block<T, ROWS, false>(in + column, in_pitch, weight, bias, out + column, out_pitch, width - column);
-  }
+inline void depthwise_rows(const Plane<T>& plane, int y, const Vector<T>* weight, Vector<T> bias, T* out) {
+  const T* lines[ROWS + 2];
+#pragma GCC unroll 6
+  for (int line = 0; line < ROWS + 2; ++line) lines[line] = plane.row(y - 1 + line);
+  for_each_vector<T>(plane.width, [&](auto left, auto right, int column, int lanes) {
+    Vector<T> sum[ROWS];
+#pragma GCC unroll 4
+    for (int row = 0; row < ROWS; ++row) {
+      sum[row] = bias;
+      __builtin_prefetch(plane.ahead + static_cast<ptrdiff_t>(y + row) * plane.width + column);
+    }
+#pragma GCC unroll 6
+    for (int line = 0; line < ROWS + 2; ++line) {
+      Vector<T> x[3];
+      load_neighbours<T, left.value, right.value>(lines[line] + column, lanes, x);
+#pragma GCC unroll 4
+      for (int row = 0; row < ROWS; ++row) {
+        if (line - row < 0 || line - row > 2) continue;
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) sum[row] += weight[(line - row) * 3 + kx] * x[kx];
+      }
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < ROWS; ++row) {
+      T* to = out + static_cast<ptrdiff_t>(row) * plane.width + column;
+      if (right.value) {
+        store_first(to, sum[row], lanes);
+      } else {
+        store(to, sum[row]);
+      }
+    }
+  });
 }
 
-/// out = bias + weight (3x3) * in over the region. FLIPPED turns the kernel by 180 degrees, as the gradient to the input needs it.
+/// Rows first_row .. first_row + rows - 1 of bias + weight (3x3) * plane. FLIPPED turns the kernel by 180 degrees: the
+/// gradient to the input is that of the output, convolved with the flipped kernel.
 template <typename T, bool FLIPPED>
-void depthwise(const Region& region, const T* in, const T* weight, T bias, T* out) {
+void depthwise(const Plane<T>& plane, int first_row, int rows, const T* weight, T bias, T* out) {
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int tap = 0; tap < 9; ++tap) w[tap] = broadcast(weight[FLIPPED ? 8 - tap : tap]);
   int row = 0;
-  for (; row + kDepthwiseRows <= region.rows; row += kDepthwiseRows) {
-    depthwise_rows<T, kDepthwiseRows>(in + row * region.in_pitch, region.in_pitch, w, broadcast(bias), out + row * region.out_pitch,
-                                      region.out_pitch, region.width);
+  for (; row + kDepthwiseRows <= rows; row += kDepthwiseRows, out += kDepthwiseRows * plane.width) {
+    depthwise_rows<T, kDepthwiseRows>(plane, first_row + row, w, broadcast(bias), out);
   }
-  for (; row < region.rows; ++row) {
-    depthwise_rows<T, 1>(in + row * region.in_pitch, region.in_pitch, w, broadcast(bias), out + row * region.out_pitch, region.out_pitch,
-                         region.width);
-  }
+  for (; row < rows; ++row, out += plane.width) depthwise_rows<T, 1>(plane, first_row + row, w, broadcast(bias), out);
 }
 
-template <typename T, int ROWS, bool WHOLE>
-inline void depthwise_gradient_block(const T* in, ptrdiff_t in_pitch, const T* out_diff, ptrdiff_t out_pitch, int lanes, Vector<T>* sum) {
-  Vector<T> dy[ROWS];
-#pragma GCC unroll 4
-  for (int row = 0; row < ROWS; ++row) {
-    dy[row] = WHOLE ? load(out_diff + row * out_pitch) : load_first(out_diff + row * out_pitch, lanes);
-  }
+template <typename T, int ROWS>
+inline void depthwise_gradient_rows(const Plane<T>& plane, int y, const T* out_diff, Vector<T>* sum) {
+  const T* lines[ROWS + 2];
 #pragma GCC unroll 6
-  for (int line = 0; line < ROWS + 2; ++line) {
-#pragma GCC unroll 3
-    for (int shift = 0; shift < 3; ++shift) {
-      const Vector<T> x = load(in + line * in_pitch + shift);
+  for (int line = 0; line < ROWS + 2; ++line) lines[line] = plane.row(y - 1 + line);
+  for_each_vector<T>(plane.width, [&](auto left, auto right, int column, int lanes) {
+    Vector<T> dy[ROWS];
+#pragma GCC unroll 4
+    for (int row = 0; row < ROWS; ++row) {
+      const ptrdiff_t at = static_cast<ptrdiff_t>(row) * plane.width + column;
+      __builtin_prefetch(plane.ahead + y * plane.width + at);
+      const T* from = out_diff + at;
+      dy[row] = right.value ? load_first(from, lanes) : load(from);
+    }
+#pragma GCC unroll 6
+    for (int line = 0; line < ROWS + 2; ++line) {
+      Vector<T> x[3];
+      load_neighbours<T, left.value, right.value>(lines[line] + column, lanes, x);
 #pragma GCC unroll 4
       for (int row = 0; row < ROWS; ++row) {
-        if (line - row >= 0 && line - row < 3) sum[(line - row) * 3 + shift] += dy[row] * x;
+        if (line - row < 0 || line - row > 2) continue;
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) sum[(line - row) * 3 + kx] += dy[row] * x[kx];
       }
     }
+  });
+}
+
+/// weight_diff (3x3) += sum over the pixels of out_diff times the shifted plane.
+template <typename T>
+void depthwise_gradient(const Plane<T>& plane, const T* out_diff, T* weight_diff) {
+  Vector<T> sum[9] = {};
+  int row = 0;
+  for (; row + kDepthwiseRows <= plane.height; row += kDepthwiseRows, out_diff += kDepthwiseRows * plane.width) {
+    depthwise_gradient_rows<T, kDepthwiseRows>(plane, row, out_diff, sum);
+  }
+  for (; row < plane.height; ++row, out_diff += plane.width) depthwise_gradient_rows<T, 1>(plane, row, out_diff, sum);
+  T total[9 + kLanes<T>];
+  horizontal_sums<T, 9>(sum, total);
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) weight_diff[tap] += total[tap];
+}
+
+inline bool is_depthwise_3x3(const FusedStage& stage) {
+  return stage.group_inputs == 1 && stage.group_outputs == 1 && stage.kernel == 3 && stage.stride == 1 &&
+         stage.dilation == 1 && stage.pad == 1;
+}
+
+template <typename T>
+inline Plane<T> plane_of(const FusedStage& stage, const Planes<const T>& planes, int channel, const T* zeros) {
+  return {planes.at(channel), stage.in_height, stage.in_width, zeros,
+          planes.at(smaller(channel + 1, stage.in_channels - 1))};
+}
+
+/// As spatial_forward; `zeros` is a row of zeros.
+template <typename T>
+void depthwise_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias,
+                       int first_row, int rows, const Planes<T>& out, const T* zeros) {
+  for (int c = 0; c < stage.in_channels; ++c) {
+    depthwise<T, false>(plane_of(stage, in, c, zeros), first_row, rows, weight + 9 * c, bias ? bias[c] : T(0),
+                        out.at(c));
   }
 }
 
-/// weight_diff (3x3) += sum over the region of out_diff times the shifted in. What lies right of `in`'s rows must be finite.
+/// weight_diff += and in_diff = the gradients of one image; either may be null.
 template <typename T>
-void depthwise_gradient(const Region& region, const T* in, const T* out_diff, T* weight_diff) {
-  Vector<T> sum[9] = {};
-  const int whole = region.width / kLanes<T> * kLanes<T>, left = region.width - whole;
-  int row = 0;
-  for (; row + kDepthwiseRows <= region.rows; row += kDepthwiseRows) {
-    const T *x = in + row * region.in_pitch, *dy = out_diff + row * region.out_pitch;
-    for (int column = 0; column < whole; column += kLanes<T>) {
-      depthwise_gradient_block<T, kDepthwiseRows, true>(x + column, region.in_pitch, dy + column, region.out_pitch, 0, sum);
-    }
-    if (left) depthwise_gradient_block<T, kDepthwiseRows, false>(x + whole, region.in_pitch, dy + whole, region.out_pitch, left, sum);
+void depthwise_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
+                        const T* weight, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
+  for (int c = 0; c < stage.in_channels; ++c) {
+    const Plane<T> dy = plane_of(stage, out_diff, c, zeros);
+    if (weight_diff) depthwise_gradient(plane_of(stage, in, c, zeros), dy.data, weight_diff + 9 * c);
+    if (in_diff.data) depthwise<T, true>(dy, 0, stage.in_height, weight + 9 * c, T(0), in_diff.at(c));
   }
-  for (; row < region.rows; ++row) {
-    const T *x = in + row * region.in_pitch, *dy = out_diff + row * region.out_pitch;
-    for (int column = 0; column < whole; column += kLanes<T>) {
-      depthwise_gradient_block<T, 1, true>(x + column, region.in_pitch, dy + column, region.out_pitch, 0, sum);
-    }
-    if (left) depthwise_gradient_block<T, 1, false>(x + whole, region.in_pitch, dy + whole, region.out_pitch, left, sum);
-  }
-  T total[9 + kLanes<T>];
-  horizontal_sums<T, 9>(sum, total);
-  for (int tap = 0; tap < 9; ++tap) weight_diff[tap] += total[tap];
 }
 
 }  // namespace

@@ -1,17 +1,27 @@
 #pragma once
 
-// The two micro-kernels. Both see a group convolution as a matrix product over lists of channel planes, so that a permutation, and the
-// shifts of a 3x3 kernel, are only other pointers in the list.
+// The two micro-kernels. Both see a group convolution as a matrix product over lists of channel planes, so that a
+// permutation, and the shifts of a 3x3 kernel, are only other pointers in the list.
 
 #include "caffe_layers/kernels/simd/vector.hpp"
 
 namespace caffe_layers {
 namespace {
 
-/// The pixels to go through: `rows` rows of `width`; a row begins `in_pitch` after the one before in the inputs, `out_pitch` in the outputs.
+/// The pixels to go through: `rows` rows of `width`; a row begins `in_pitch` after the one before in the inputs,
+/// `out_pitch` in the outputs.
 struct Region {
   int rows, width;
   ptrdiff_t in_pitch, out_pitch;
+};
+
+/// Channel planes `pitch` apart, read or written through a permutation when `order` is set.
+template <typename T>
+struct Planes {
+  T* data;
+  ptrdiff_t pitch;
+  const int* order;
+  T* at(int channel) const { return data + (order ? order[channel] : channel) * pitch; }
 };
 
 /// Outputs computed together: with 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
@@ -27,8 +37,8 @@ inline int next_block(int left) {
 /// Weights in the order in which multiply reads them: for each block of outputs, for each input, the block's weights.
 /// Input i * num_taps + t of output o is weight[o * output_stride + i * input_stride + tap[t]].
 template <typename T>
-inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inputs, ptrdiff_t input_stride, const int* tap, int num_taps,
-                 T* packed) {
+inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inputs, ptrdiff_t input_stride,
+                 const int* tap, int num_taps, T* packed) {
   for (int o = 0, block; o < outputs; o += block) {
     block = next_block(outputs - o);
     for (int i = 0; i < inputs; ++i) {
@@ -41,8 +51,8 @@ inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inpu
 
 /// BLOCK outputs x VECTORS vectors of pixels, or the first `lanes` pixels of one vector.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
-inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias, T* const* out,
-                           ptrdiff_t out_at, int lanes) {
+inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
+                           T* const* out, ptrdiff_t out_at, int lanes) {
   Vector<T> sum[BLOCK][VECTORS];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) {
@@ -77,12 +87,13 @@ inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, cons
 
 /// All outputs for one column of pixels.
 template <typename T, int VECTORS, bool WHOLE>
-inline void multiply_column(int inputs, const T* const* in, ptrdiff_t in_at, int outputs, const T* packed, const T* bias, T* const* out,
-                            ptrdiff_t out_at, int lanes) {
+inline void multiply_column(int inputs, const T* const* in, ptrdiff_t in_at, int outputs, const T* packed,
+                            const T* bias, T* const* out, ptrdiff_t out_at, int lanes) {
   for (int o = 0, block; o < outputs; o += block, packed += inputs * block) {
     block = next_block(outputs - o);
     const T* b = bias ? bias + o : nullptr;
-    if (block == 8) multiply_block<T, kOutputBlock, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
+    if (block == 8)
+      multiply_block<T, kOutputBlock, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
     if (block == 4) multiply_block<T, 4, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
     if (block == 2) multiply_block<T, 2, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
     if (block == 1) multiply_block<T, 1, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
@@ -91,7 +102,8 @@ inline void multiply_column(int inputs, const T* const* in, ptrdiff_t in_at, int
 
 /// out[o] = bias[o] + sum over i of weight(o, i) in[i], with the weights packed; bias may be null.
 template <typename T>
-void multiply(const Region& region, int inputs, const T* const* in, int outputs, const T* packed, const T* bias, T* const* out) {
+void multiply(const Region& region, int inputs, const T* const* in, int outputs, const T* packed, const T* bias,
+              T* const* out) {
   for (int row = 0; row < region.rows; ++row) {
     const ptrdiff_t in_row = row * region.in_pitch, out_row = row * region.out_pitch;
     int column = 0, vectors;
@@ -103,7 +115,8 @@ void multiply(const Region& region, int inputs, const T* const* in, int outputs,
       if (vectors == 1) multiply_column<T, 1, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0);
     }
     const int left = region.width - column;
-    if (left) multiply_column<T, 1, false>(inputs, in, in_row + column, outputs, packed, bias, out, out_row + column, left);
+    if (left)
+      multiply_column<T, 1, false>(inputs, in, in_row + column, outputs, packed, bias, out, out_row + column, left);
   }
 }
 
@@ -113,7 +126,8 @@ template <typename T>
 constexpr int kGradientInputs = kLanes<T> / kGradientOutputs > 0 ? kLanes<T> / kGradientOutputs : 1;
 
 template <typename T, int OUTPUTS, int INPUTS>
-inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff, int inputs) {
+inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff,
+                           int inputs) {
   Vector<T> sum[OUTPUTS * INPUTS] = {};
   const auto accumulate = [&](const Vector<T>* x, const Vector<T>* dy) {
 #pragma GCC unroll 4
@@ -152,12 +166,13 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
 }
 
 template <typename T, int OUTPUTS>
-inline void gradient_rows(const Region& region, int inputs, const T* const* in, const T* const* out_diff, T* weight_diff) {
+inline void gradient_rows(const Region& region, int inputs, const T* const* in, const T* const* out_diff,
+                          T* weight_diff) {
   int i = 0;
   for (; i + kGradientInputs<T> <= inputs; i += kGradientInputs<T>) {
     gradient_block<T, OUTPUTS, kGradientInputs<T>>(region, in + i, out_diff, weight_diff + i, inputs);
   }
-  if constexpr (kGradientInputs<T> > 2) {
+  if constexpr (kGradientInputs < T >> 2) {
     for (; i + 2 <= inputs; i += 2) gradient_block<T, OUTPUTS, 2>(region, in + i, out_diff, weight_diff + i, inputs);
   }
   for (; i < inputs; ++i) gradient_block<T, OUTPUTS, 1>(region, in + i, out_diff, weight_diff + i, inputs);
@@ -165,7 +180,8 @@ inline void gradient_rows(const Region& region, int inputs, const T* const* in, 
 
 /// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i].
 template <typename T>
-void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff, T* weight_diff) {
+void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
+                       T* weight_diff) {
   int o = 0;
   for (; o + kGradientOutputs <= outputs; o += kGradientOutputs) {
     gradient_rows<T, kGradientOutputs>(region, inputs, in, out_diff + o, weight_diff + o * inputs);

@@ -1,11 +1,14 @@
 #pragma once
 
-// A vector of kVectorBytes (set by the including file) as GCC and Clang know it: +, * and broadcasting work on it as on numbers.
+// A vector of kVectorBytes (set by the including file) as GCC and Clang know it: +, * and broadcasting work on it as on
+// numbers.
 
 #include <cstddef>
 
 namespace caffe_layers {
 namespace {
+
+constexpr int kCacheLine = 64;
 
 template <typename T>
 struct VectorOf;

@@ -2,12 +2,11 @@
 
 // How the scratch memory is laid out: packed weights shared by all threads, then one Scratch per thread.
 
+#include "caffe_layers/kernels/simd/depthwise.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
 
 namespace caffe_layers {
 namespace {
-
-constexpr size_t kAlignment = 64;
 
 /// Hands out pieces of memory; with base null it only counts the bytes.
 struct Arena {
@@ -16,7 +15,7 @@ struct Arena {
   template <typename U>
   U* take(ptrdiff_t count) {
     U* piece = base ? reinterpret_cast<U*>(base + used) : nullptr;
-    used += (count * sizeof(U) + kAlignment - 1) / kAlignment * kAlignment;
+    used += (count * sizeof(U) + kCacheLine - 1) / kCacheLine * kCacheLine;
     return piece;
   }
 };
@@ -62,8 +61,8 @@ int tile_pixels(const FusedChain& chain) {
   return round_up((pixels + tiles - 1) / tiles, kLanes<T>);
 }
 
-/// Rows of the output that forward computes at once. A single spatial stage in front can work on bands of rows: about 1 MB of its
-/// output, and enough bands to give every thread some.
+/// Rows of the output that forward computes at once. A single spatial stage in front can work on bands of rows: about 1
+/// MB of its output, and enough bands to give every thread some.
 template <typename T>
 int forward_rows(const FusedChain& chain) {
   const FusedStage& first = chain.stages[0];
@@ -87,10 +86,12 @@ Buffer<T> take_buffer(Arena* arena, const FusedChain& chain, int s) {
 template <typename T>
 SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backward) {
   ptrdiff_t split = 0, phase = 0;
-  int taps = 1, channels = 1, phases = 1;
+  int taps = 1, channels = 1, phases = 1, width = 1;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
+    width = larger(width, stage.in_width);
+    if (is_depthwise_3x3(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
@@ -99,10 +100,19 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     if (!backward) continue;
     const Split out = output_split<T>(stage);
     split = larger(split, stage.group_outputs * out.channel_size);
-    phase = larger(phase, stage.stride > 1 ? stage.group_inputs * out.phase_size : 0);
+    phase = larger(phase, stage.stride > 1 ? stage.stride * stage.group_inputs * out.phase_size : 0);
   }
-  return {arena->take<T>(split),           arena->take<T>(phase),  arena->take<const T*>(channels), arena->take<T*>(channels),
-          arena->take<ptrdiff_t>(taps), arena->take<int>(taps), arena->take<int>(phases + 1)};
+  SpatialScratch<T> scratch;
+  scratch.split = arena->take<T>(split);
+  scratch.phase = arena->take<T>(phase);
+  scratch.zeros = arena->take<T>(width);
+  scratch.taps = arena->take<const T*>(channels);
+  scratch.planes = arena->take<T*>(channels);
+  scratch.offset = arena->take<ptrdiff_t>(taps);
+  scratch.tap = arena->take<int>(taps);
+  scratch.phase_begin = arena->take<int>(phases + 1);
+  if (scratch.zeros) fill(scratch.zeros, width, T(0));
+  return scratch;
 }
 
 template <typename T>
@@ -151,11 +161,11 @@ struct Workspace {
     shared_bytes = arena.used;
     arena.used = 0;
     take_scratch<T>(&arena, chain, backward);
-    scratch_bytes = arena.used + kAlignment;  // odd number of lines between threads
+    scratch_bytes = arena.used + kCacheLine;  // odd number of lines between threads
   }
-  size_t bytes() const { return shared_bytes + chain.threads * scratch_bytes + kAlignment; }
+  size_t bytes() const { return shared_bytes + chain.threads * scratch_bytes + kCacheLine; }
   static char* aligned(void* workspace) {
-    return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kAlignment - 1) / kAlignment * kAlignment);
+    return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kCacheLine - 1) / kCacheLine * kCacheLine);
   }
   Shared<T> shared(void* workspace) const {
     Arena arena = {aligned(workspace), 0};
