@@ -1,6 +1,6 @@
-import subprocess
-import sys
+import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,16 +8,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def run_tool(tmp_path):
-    """Runs a command of prototxt_gen/ from the clone, in another folder."""
+def run_tool(tmp_path, monkeypatch, capsys):
+    """Runs a command of prototxt_gen in an empty folder: returncode, stdout, stderr.
 
-    def run(tool, *args, cwd=tmp_path):
-        return subprocess.run(
-            [sys.executable, ROOT / "prototxt_gen" / f"{tool}.py", *map(str, args)],
-            cwd=cwd,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+    In this process, since each process of its own would load Caffe; test_make_net.py has processes as users start them.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(tool, *args):
+        main = importlib.import_module(f"prototxt_gen.{tool}").main
+        capsys.readouterr()
+        try:
+            status = main([str(arg) for arg in args]) or 0
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        output = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=output.out, stderr=output.err)
 
     return run
