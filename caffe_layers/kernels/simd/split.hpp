@@ -5,6 +5,7 @@
 // and taps, without any stride.
 
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
+#include "caffe_layers/kernels/simd/lanes.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
 
 namespace caffe_layers {
@@ -63,16 +64,6 @@ inline void fill(T* to, ptrdiff_t count, T value) {
   for (ptrdiff_t i = 0; i < count; ++i) to[i] = value;
 }
 
-/// The even pixels of 2 * lanes - 1, which is all that is read.
-template <typename T>
-inline Vector<T> load_even(const T* from, int lanes) {
-  typename VectorOf<T>::Index even = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) even[lane] = 2 * lane < kLanes<T> ? 2 * lane : 2 * lane + 1;
-  const int pixels = 2 * lanes - 1, first = smaller(pixels, kLanes<T>), second = pixels - (kLanes<T> - 1);
-  return __builtin_shuffle(load_first(from, first), second > 0 ? load_first(from + kLanes<T> - 1, second) : Vector<T>{},
-                           even);
-}
-
 /// to[i] = from[i * stride].
 template <typename T>
 inline void copy_row(const T* from, int stride, int count, T* to) {
@@ -121,20 +112,11 @@ void split_plane(const Split& split, const T* plane, const T* ahead, int height,
 /// The reverse for one row: to[x] = phases[(x + pad) % stride][...], each phase from its first pixel inside on.
 template <typename T>
 void merge_row(const T* const* phases, int stride, int width, T* to) {
-  int x = 0;
   if (stride == 2) {
-    typename VectorOf<T>::Index low = {}, high = {};
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      low[lane] = lane / 2 + lane % 2 * kLanes<T>;
-      high[lane] = low[lane] + kLanes<T> / 2;
-    }
-    for (; x < width; x += 2 * kLanes<T>) {
-      const int left = width - x, even = smaller((left + 1) / 2, kLanes<T>), odd = smaller(left / 2, kLanes<T>);
-      const Vector<T> first = load_first(phases[0] + x / 2, even), second = load_first(phases[1] + x / 2, odd);
-      store_first(to + x, __builtin_shuffle(first, second, low), smaller(left, kLanes<T>));
-      if (left > kLanes<T>) {
-        store_first(to + x + kLanes<T>, __builtin_shuffle(first, second, high), smaller(left - kLanes<T>, kLanes<T>));
-      }
+    for (int x = 0; x < width; x += 2 * kLanes<T>) {
+      const int left = width - x;
+      store_interleaved(to + x, load_first(phases[0] + x / 2, smaller((left + 1) / 2, kLanes<T>)),
+                        load_first(phases[1] + x / 2, smaller(left / 2, kLanes<T>)), smaller(left, 2 * kLanes<T>));
     }
     return;
   }

@@ -43,6 +43,16 @@ inline Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
+template <typename I>
+inline I smaller(I a, I b) {
+  return a < b ? a : b;
+}
+template <typename I>
+inline I larger(I a, I b) {
+  return a < b ? b : a;
+}
+inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
 /// One step of reduce: lane l adds lanes l and l ^ STEP, of `a` where bit STEP of l is 0 and of `b` where it is 1.
 template <typename T, int STEP>
 inline Vector<T> fold_pair(Vector<T> a, Vector<T> b) {
@@ -81,16 +91,6 @@ inline void horizontal_sums(const Vector<T>* sums, T* to) {
     store(to + first, reduce<T>(part));
   }
 }
-
-template <typename I>
-inline I smaller(I a, I b) {
-  return a < b ? a : b;
-}
-template <typename I>
-inline I larger(I a, I b) {
-  return a < b ? b : a;
-}
-inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 }  // namespace caffe_layers

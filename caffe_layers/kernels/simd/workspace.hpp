@@ -90,7 +90,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
-    width = larger(width, stage.in_width);
+    width = larger(width, larger(stage.in_width, stage.out_width));
     if (is_depthwise_3x3(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
