@@ -56,7 +56,7 @@ data/$(DATASET)/dataset.json: | $(STAMPS)/installed
 
 # Of pip's long report, what a reader wants to see.
 BUILD_PROGRESS = grep --line-buffered -E \
-  '^ *(\[[0-9]+/[0-9]+\]|-- [^IU]|CMake Error|ERROR|FAILED|Successfully)|[Ee]rror:|No space left'
+  '^ *(\[[0-9]+/[0-9]+\]|--  |-- (Caffe|Fetching)|CMake Error|ERROR|FAILED|Successfully)|[Ee]rror:|No space left'
 
 .PHONY: build
 build: $(STAMPS)/installed ## .venv with Caffe, pycaffe and our packages in it
