@@ -101,6 +101,10 @@ bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py)
 
+.PHONY: bench-net
+bench-net: $(STAMPS)/installed ## training steps of whole networks: ours, stock Caffe's, PyTorch's
+	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py --caffe "$(CURDIR)/$(BIN)/caffe")
+
 .PHONY: cuda-check
 cuda-check: $(STAMPS)/venv ## compile and link everything with CUDA, cuDNN and NCCL; needs nvcc, no GPU
 	@echo "== building with CUDA for sm_$(CUDA_ARCH) in build/cuda (CUDA_ARCH=80, CUDA_ARCH='80;90' for others)"

@@ -66,8 +66,9 @@ def train(solver: Path, log_path: Path, extra: list[str]) -> CaffeLog:
             log.flush()
             progress.show(line)
     if process.wait() != 0:
-        tail = "".join(f"  {line}\n" for line in log_path.read_text().splitlines()[-8:] if "    @ " not in line)
-        sys.exit(f"error: caffe ended with status {process.returncode} (full log: {log_path}):\n{tail}".rstrip())
+        fatal = [line for line in log_path.read_text(errors="replace").splitlines() if re.match(r"F\d{4,8} ", line)]
+        reason = fatal[-1].partition("] ")[2] if fatal else f"status {process.returncode}"
+        sys.exit(f"error: caffe: {reason} (full log: {log_path})")
     result = read_log(log_path)
     if progress.stopped:
         sys.exit(f"stopped at a snapshot; the same command goes on from there (full log: {log_path})")

@@ -1,0 +1,90 @@
+"""The log parser on lines as Caffe writes them, and the learning curve drawn from it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from experiments.caffe_log import parse_log
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# From `caffe train` of this build, shortened.
+LOG = """\
+I20261123 12:00:00.000001   123 solver.cpp:347] Iteration 0, Testing net (#0)
+I20261123 12:00:01.000001   123 solver.cpp:414]     Test net output #0: accuracy = 0.1
+I20261123 12:00:01.000002   123 solver.cpp:414]     Test net output #1: loss = 2.4 (* 1 = 2.4 loss)
+I20261123 12:00:02.000001   123 solver.cpp:239] Iteration 0 (0 iter/s, 1.5s/10 iters), loss = 2.3125
+I20261123 12:00:02.000002   123 solver.cpp:258]     Train net output #0: accuracy = 0.125
+I20261123 12:00:02.000003   123 solver.cpp:258]     Train net output #1: loss = 2.3125 (* 1 = 2.3125 loss)
+I20261123 12:00:02.000004   123 sgd_solver.cpp:112] Iteration 0, lr = 0.1
+I20261123 12:00:03.000001   123 solver.cpp:239] Iteration 10 (10.5 iter/s, 0.9s/10 iters), loss = 1.5e-05
+I20261123 12:00:03.000002   123 solver.cpp:258]     Train net output #0: accuracy = 0.5
+I20261123 12:00:03.000004   123 sgd_solver.cpp:112] Iteration 10, lr = 0.01
+I20261123 12:00:04.000001   123 solver.cpp:347] Iteration 20, Testing net (#0)
+I20261123 12:00:05.000001   123 solver.cpp:414]     Test net output #0: accuracy = 0.875
+I20261123 12:00:05.000002   123 solver.cpp:332] Optimization Done.
+"""
+
+RESUMED = """\
+I20261123 13:00:00.000001   124 caffe.cpp:241] Resuming from net_iter_10.solverstate
+I20261123 13:00:03.000001   124 solver.cpp:239] Iteration 10 (0 iter/s, 0.9s/10 iters), loss = 0.75
+I20261123 13:00:04.000001   124 solver.cpp:347] Iteration 20, Testing net (#0)
+I20261123 13:00:05.000001   124 solver.cpp:414]     Test net output #0: accuracy = 0.75
+"""
+
+
+@pytest.mark.parametrize("text", [LOG, LOG.replace("I2026", "I")], ids=["year", "no year"])
+def test_values_by_iteration(text):
+    log = parse_log(text)
+    assert log.smoothed_loss == [(0, 2.3125), (10, 1.5e-05)]
+    assert log.train == {"accuracy": [(0, 0.125), (10, 0.5)], "loss": [(0, 2.3125)]}
+    assert log.test == {"accuracy": [(0, 0.1), (20, 0.875)], "loss": [(0, 2.4)]}
+    assert log.rate == [(0, 0.1), (10, 0.01)]
+    assert log.final_test_accuracy == 0.875 and log.done
+
+
+def test_a_line_cut_short_is_left_out():
+    cut = LOG[: LOG.index("0.875") + 3]  # "accuracy = 0.8"
+    log = parse_log(cut)
+    assert log.final_test_accuracy == 0.1 and not log.done
+
+
+def test_every_truncation_gives_a_part_of_the_whole():
+    whole = parse_log(LOG)
+    for end in range(len(LOG)):
+        part = parse_log(LOG[:end])
+        assert part.smoothed_loss == whole.smoothed_loss[: len(part.smoothed_loss)]
+        for name, values in part.test.items():
+            assert values == whole.test[name][: len(values)]
+
+
+def test_a_resumed_run_takes_the_place_of_what_it_repeats():
+    log = parse_log(LOG + RESUMED)
+    assert log.smoothed_loss == [(0, 2.3125), (10, 0.75)]
+    assert log.test["accuracy"] == [(0, 0.1), (20, 0.75)]
+    assert not log.done
+
+
+def test_no_test_phase():
+    log = parse_log("\n".join(line for line in LOG.splitlines() if "est net" not in line) + "\n")
+    assert log.test == {} and log.final_test_accuracy is None and len(log.smoothed_loss) == 2
+
+
+def test_the_curve_is_a_picture(tmp_path):
+    (tmp_path / "run.log").write_text(LOG)
+    subprocess.run([sys.executable, ROOT / "experiments/learning_curve.py", tmp_path / "run.log"], check=True)
+    picture = cv2.imread(str(tmp_path / "run.png"))
+    assert picture.shape == (675, 1200, 3) and picture.std() > 1
+
+
+@pytest.mark.parametrize("command", ["caffe_log.py", "learning_curve.py"])
+def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, command):
+    (tmp_path / "run.log").write_text("Hello.\n")
+    result = subprocess.run(
+        [sys.executable, ROOT / "experiments" / command, tmp_path / "run.log"], capture_output=True, text=True
+    )
+    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "run.png").exists()

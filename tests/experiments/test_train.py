@@ -1,0 +1,72 @@
+"""train.py around the real `caffe train`: log, resuming, errors."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.caffe_log import read_log
+from experiments.train import caffe_binary, newest_snapshot
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NET = """
+layer { name: 'data' type: 'DummyData' top: 'data' top: 'label' dummy_data_param {
+  shape { dim: 8 dim: 4 } data_filler { type: 'gaussian' }
+  shape { dim: 8 } data_filler { type: 'constant' value: 1 } } }
+layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
+        inner_product_param { num_output: 2 weight_filler { type: 'xavier' } } }
+layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }
+layer { name: 'accuracy' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'accuracy' }
+"""
+SOLVER = """net: "{folder}/net.prototxt"
+base_lr: 0.5 lr_policy: "fixed" random_seed: 1 display: 10 test_iter: 2 test_interval: 20 snapshot: 20
+max_iter: {max_iter}
+snapshot_prefix: "{folder}/net"
+"""
+
+pytestmark = pytest.mark.skipif(
+    not (Path(sys.executable).parent / "caffe").exists() and not shutil.which("caffe"), reason="no `caffe` executable"
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+
+    def train(max_iter: int) -> subprocess.CompletedProcess:
+        solver = tmp_path / "solver.prototxt"
+        solver.write_text(SOLVER.format(folder=tmp_path, max_iter=max_iter))
+        return subprocess.run([sys.executable, ROOT / "experiments/train.py", solver], capture_output=True, text=True)
+
+    return train
+
+
+def test_a_run_goes_on_where_the_one_before_stopped(run, tmp_path):
+    first = run(40)
+    assert first.returncode == 0, first.stderr
+    assert "iteration 30/40  loss " in first.stdout
+    assert first.stdout.splitlines()[-1].startswith("final test accuracy: ")
+    second = run(80)
+    assert f"resuming from {tmp_path}/net_iter_40.solverstate" in second.stdout
+    log = read_log(tmp_path / "train.log")
+    assert [iteration for iteration, _ in log.smoothed_loss] == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+    assert [iteration for iteration, _ in log.test["accuracy"]] == [0, 20, 40, 60, 80]
+    assert log.done and log.final_test_accuracy > 0.9
+
+
+def test_caffes_error_is_shown(run, tmp_path):
+    (tmp_path / "net.prototxt").write_text("layer { name: 'x' type: 'NoSuchLayer' }")
+    result = run(10)
+    assert result.returncode == 1
+    assert "Unknown layer type: NoSuchLayer" in result.stderr and f"full log: {tmp_path}/train.log" in result.stderr
+
+
+def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):
+    assert newest_snapshot(str(tmp_path / "net")) is None
+    for name in ("net_iter_900.solverstate", "net_iter_1000.solverstate", "other_iter_2000.solverstate"):
+        (tmp_path / name).touch()
+    assert newest_snapshot(str(tmp_path / "net")).name == "net_iter_1000.solverstate"
+    assert Path(caffe_binary()).exists()
