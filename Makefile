@@ -93,8 +93,8 @@ gradcheck: $(STAMPS)/tests ## gradient checks of our layers alone
 	@build/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*'
 
 .PHONY: bench
-bench: $(STAMPS)/tests ## timings of layers and networks
-	@$(call logged,bench,$(BIN)/python benchmarks/run.py)
+bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock Caffe, PyTorch if installed, a copy
+	@$(call logged,bench,$(BIN)/python benchmarks/bench_group_convolution.py)
 
 .PHONY: bench-net
 bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock Caffe, PyTorch (about 10 minutes)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+from benchmarks.bench_group_convolution import read_shapes
 from prototxt_gen.architecture import Options
 from prototxt_gen.complexity import count_net
 from prototxt_gen.experiment import Experiment, build
@@ -100,3 +101,19 @@ def test_list_holds_every_block_and_shortcut(arch, options, listed):
     assert len(shapes) >= options.depth - 2
     missing = {name: shape for name, shape in shapes.items() if shape not in listed.values()}
     assert not missing, f"add to {LIST.name}: {missing}"
+
+
+def test_benchmark_reads_the_list(listed):
+    nets = read_shapes(LIST)
+    assert list(nets) == list(listed)
+    for name, text in listed.items():
+        shape, *stages = text.split(" | ")
+        if any(token in ("b", "d2") for token in text.split()):
+            continue  # not written by stage_text
+        channels, written = int(shape.split("x")[1]), []
+        chain = nets[name].layer[1].fused_group_convolution_param
+        for stage in chain.stage:
+            written.append(stage_text(stage, channels))
+            channels = stage.num_output
+        out = permutation(chain.output_permutation, channels)
+        assert written + [f"out{out}"] * bool(out) == stages

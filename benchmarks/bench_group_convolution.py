@@ -1,0 +1,296 @@
+"""Every block of the paper's networks: FusedGroupConvolution beside stock Caffe's layers, PyTorch and a plain copy.
+
+All in one process and in turns, forward and backward (to the input and to all weights) of one block at a time; times
+are the fastest of all turns, so that what else the machine does counts least. The results of ours and stock Caffe's are
+compared first. Stock means Convolution, with our ChannelPermutation between. Copy is one read and one write of a tensor
+as large as the mean of input and output. PyTorch (optional) is told to keep freed memory, which makes it faster. Prints
+and saves a table.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+
+from benchmarks.bench_net import KEEP_MEMORY, ROOT, machine
+from prototxt_gen.layer_shapes import EFFECTS
+from prototxt_gen.proto import pb, to_text
+from prototxt_gen.to_stock import to_stock
+
+NETS = "igcv2-c64|igcv2-c80|igcv2star-c216|igcv1-c48|xception-c35"
+TORCH_MODES = ("eager", "channels_last", "compiled")
+
+
+@dataclass
+class Row:
+    """Milliseconds are [forward, backward]; times: what the others take, in multiples of ours, both passes together."""
+
+    name: str
+    ours: list[float]
+    stock: list[float]
+    torch: dict[str, list[float]]
+    copy: float
+    gflops: float  # multiply-adds x 2 x (forward + both gradients) per second of both passes
+    gbytes: float  # input and output once forward; input, output gradient, input gradient backward: per second
+    forward_copies: float
+    times_stock: float
+    times_torch: float | None
+
+
+def read_shapes(path: Path) -> dict[str, "pb.NetParameter"]:
+    """A net with an input and one FusedGroupConvolution per line; the file explains its format."""
+    nets = {}
+    for line in path.read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        head, *stages = [part.split() for part in line.split("|")]
+        name, shape = head[0], [int(n) for n in head[1].split("x")]
+        net = pb.NetParameter(name=name, force_backward=True)
+        source = net.layer.add(name="data", type="Input", top=["data"])
+        source.input_param.shape.add(dim=shape)
+        block = net.layer.add(name="block", type="FusedGroupConvolution", bottom=["data"], top=["block"])
+        param, channels = block.fused_group_convolution_param, shape[1]
+        for tokens in stages:
+            if tokens[0] == "out":
+                permute(tokens[1], channels, param.output_permutation)
+            else:
+                channels = add_stage(tokens, channels, param)
+        nets[name] = net
+    return nets
+
+
+def add_stage(tokens: list[str], inputs: int, param) -> int:
+    """Returns the stage's output channels."""
+    fields = {"g": "group", "k": "kernel_size", "s": "stride", "p": "pad", "d": "dilation"}
+    stage = param.stage.add(num_output=int(tokens[0]), bias_term="b" in tokens)
+    stage.weight_filler.type = "msra"
+    for token in tokens[1:]:
+        if token[0] in fields:
+            setattr(stage, fields[token[0]], int(token[1:]))
+        elif token != "b":
+            permute(token, inputs, stage.permutation)
+    return stage.num_output
+
+
+def permute(token: str, channels: int, permutation):
+    number = int(token[1:].rstrip("'"))
+    if token[0] == "i":
+        permutation.interleave = number
+    else:
+        permutation.index.extend([number * c % (channels - 1) for c in range(channels - 1)] + [channels - 1])
+    permutation.inverse = token.endswith("'")
+
+
+class CaffeBlock:
+    def __init__(self, net, folder: Path):
+        import caffe
+
+        path = folder / "net.prototxt"
+        path.write_text(to_text(net))
+        self.net = caffe.Net(str(path), caffe.TRAIN)
+        self.last = len(self.net.layers) - 1
+        self.top = self.net.blobs[self.net.outputs[0]]
+
+    def load(self, data, top_diff, weights=None):
+        self.net.blobs["data"].data[...] = data
+        self.top.diff[...] = top_diff
+        for blob, weight in zip(self.weights(), weights or [], strict=False):
+            blob.data[...] = weight.data
+
+    def weights(self):
+        return [blob for blobs in self.net.params.values() for blob in blobs]
+
+    def forward(self):
+        self.net._forward(1, self.last)
+
+    def backward(self):
+        self.net._backward(self.last, 1)
+
+
+class TorchBlock:
+    def __init__(self, net, data, top_diff, mode: str):
+        import torch
+
+        from benchmarks.torch_net import translate_chain
+
+        shape = torch.channels_last if mode == "channels_last" else torch.contiguous_format
+        param = net.layer[1].fused_group_convolution_param
+        self.module = translate_chain(param, data.shape[1])[0].to(memory_format=shape)
+        self.run = torch.compile(self.module) if mode == "compiled" else self.module
+        self.x = torch.tensor(data).contiguous(memory_format=shape).requires_grad_()
+        self.top_diff = torch.tensor(top_diff).contiguous(memory_format=shape)
+
+    def forward(self):
+        self.y = self.run(self.x)
+
+    def backward(self):
+        self.x.grad = None
+        self.module.zero_grad(set_to_none=True)
+        self.y.backward(self.top_diff)
+
+
+class Copy:
+    """Of as many bytes as the mean of two arrays, on all threads."""
+
+    def __init__(self, first, second, threads: int):
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.source = np.zeros((first.size + second.size) // 2, np.float32)
+        self.target = np.ones_like(self.source)
+        self.torch = None
+        if "torch" in sys.modules:
+            import torch
+
+            self.torch = torch.from_numpy(self.source), torch.from_numpy(self.target)
+        self.pool = ThreadPoolExecutor(threads)
+        parts = np.linspace(0, self.source.size, threads + 1, dtype=int)
+        self.parts = [slice(a, b) for a, b in zip(parts[:-1], parts[1:], strict=True)]
+
+    def forward(self):
+        if self.torch:
+            self.torch[1].copy_(self.torch[0])
+        else:
+            list(self.pool.map(lambda part: np.copyto(self.target[part], self.source[part]), self.parts))
+
+    def backward(self):
+        pass
+
+
+def check(ours: CaffeBlock, stock: CaffeBlock, name: str):
+    """Ends the run if the two do not agree."""
+    for block in (ours, stock):
+        block.forward()
+        block.backward()
+    pairs = [("top", ours.top.data, stock.top.data)]
+    pairs += [("bottom gradient", ours.net.blobs["data"].diff, stock.net.blobs["data"].diff)]
+    weights = zip(ours.weights(), stock.weights(), strict=True)
+    pairs += [(f"gradient of blob {i}", a.diff, b.diff) for i, (a, b) in enumerate(weights)]
+    for what, a, b in pairs:
+        error = np.abs(a - b).max() / np.abs(b).max()
+        if not error < 1e-4:
+            raise SystemExit(f"error: {name}: {what} differs from stock Caffe's by {error:.1e}")
+
+
+def time_in_turns(blocks: dict, turns: int, seconds: float) -> dict[str, list[float]]:
+    """Fastest [forward, backward] ms of each; every turn is `seconds` long for each."""
+    times = {title: ([], []) for title in blocks}
+    for _ in range(turns):
+        for title, block in blocks.items():
+            block.forward()
+            block.backward()  # warm up
+            end = time.perf_counter() + seconds
+            while True:
+                start = time.perf_counter()
+                block.forward()
+                middle = time.perf_counter()
+                block.backward()
+                stop = time.perf_counter()
+                times[title][0].append(1000 * (middle - start))
+                times[title][1].append(1000 * (stop - middle))
+                if stop > end:
+                    break
+    return {title: [min(direction) for direction in both] for title, both in times.items()}
+
+
+def bench(name: str, net, args, modes) -> Row:
+    random = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        ours, stock = CaffeBlock(net, Path(folder)), CaffeBlock(to_stock(net), Path(folder))
+    data = random.standard_normal(ours.net.blobs["data"].data.shape, np.float32)
+    top_diff = random.standard_normal(ours.top.data.shape, np.float32)
+    ours.load(data, top_diff)
+    stock.load(data, top_diff, ours.weights())
+    check(ours, stock, name)
+    blocks = {"ours": ours, "stock": stock, "copy": Copy(data, top_diff, args.threads)}
+    blocks |= {f"torch {mode}": TorchBlock(net, data, top_diff, mode) for mode in modes}
+    times = time_in_turns(blocks, args.turns, args.seconds)
+    torch = {mode: times[f"torch {mode}"] for mode in modes}
+    multiply_adds = data.shape[0] * EFFECTS["FusedGroupConvolution"](net.layer[1], [data.shape]).multiply_adds
+    total = sum(times["ours"])
+    return Row(
+        name=name,
+        ours=times["ours"],
+        stock=times["stock"],
+        torch=torch,
+        copy=times["copy"][0],
+        gflops=6e-6 * multiply_adds / total,
+        gbytes=1e-6 * (3 * data.nbytes + 2 * top_diff.nbytes) / total,
+        forward_copies=times["ours"][0] / times["copy"][0],
+        times_stock=sum(times["stock"]) / total,
+        times_torch=min(map(sum, torch.values())) / total if torch else None,
+    )
+
+
+def markdown(rows: list[Row], of: dict | None = None) -> str:
+    lines = []
+    if of:
+        lines += [f"{of['cpu']}, {of['threads']} threads, float32, commit {of['commit']}; `make bench`.", ""]
+    lines += [
+        "| block | ours ms, fwd / bwd | GFLOP/s | GB/s | copy ms | fwd in copies "
+        "| stock ms | x ours | PyTorch ms | x ours |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        best = min(row.torch.items(), key=lambda item: sum(item[1]), default=None)
+        torch = f"{best[1][0]:.2f} / {best[1][1]:.2f} ({best[0]}) | {row.times_torch:.1f}" if best else " | "
+        lines.append(
+            f"| {row.name} | {row.ours[0]:.2f} / {row.ours[1]:.2f} | {row.gflops:.0f} | {row.gbytes:.0f} "
+            f"| {row.copy:.2f} | {row.forward_copies:.2f} | {row.stock[0]:.1f} / {row.stock[1]:.1f} | {row.times_stock:.1f} | {torch} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench_group_convolution", description=__doc__)
+    parser.add_argument("blocks", nargs="?", default=NETS, help="regular expression that a block's name begins with")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--turns", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of each contestant's turn (%(default)s)")
+    parser.add_argument("--torch-modes", nargs="*", default=["eager"], choices=TORCH_MODES)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
+    return parser
+
+
+def main() -> int:
+    args = make_parser().parse_args()
+    settings = {
+        "OMP_NUM_THREADS": str(args.threads),
+        "OPENBLAS_NUM_THREADS": str(args.threads),
+        "GLOG_minloglevel": "2",
+    }
+    settings |= KEEP_MEMORY
+    if any(os.environ.get(name) != value for name, value in settings.items()):  # they are read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **settings})
+    modes = args.torch_modes
+    try:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    except ImportError:
+        print("PyTorch is not installed: its columns stay empty (pip install torch)")
+        modes = []
+    rows = []
+    for name, net in read_shapes(ROOT / "benchmarks/group_convolution_shapes.txt").items():
+        if re.match(args.blocks, name):
+            rows.append(bench(name, net, args, modes))
+            print(markdown(rows[-1:]).splitlines()[-1] if len(rows) > 1 else markdown(rows).rstrip(), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(args.threads), "rows": [asdict(row) for row in rows]}
+    (args.out / "group_convolution.json").write_text(json.dumps(record, indent=1) + "\n")
+    (args.out / "group_convolution.md").write_text(markdown(rows, record["machine"]))
+    print(f"written: {args.out}/group_convolution.json, group_convolution.md")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
