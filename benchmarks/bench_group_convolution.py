@@ -245,7 +245,8 @@ def markdown(rows: list[Row], of: dict | None = None) -> str:
         torch = f"{best[1][0]:.2f} / {best[1][1]:.2f} ({best[0]}) | {row.times_torch:.1f}" if best else " | "
         lines.append(
             f"| {row.name} | {row.ours[0]:.2f} / {row.ours[1]:.2f} | {row.gflops:.0f} | {row.gbytes:.0f} "
-            f"| {row.copy:.2f} | {row.forward_copies:.2f} | {row.stock[0]:.1f} / {row.stock[1]:.1f} | {row.times_stock:.1f} | {torch} |"
+            f"| {row.copy:.2f} | {row.forward_copies:.2f} "
+            f"| {row.stock[0]:.1f} / {row.stock[1]:.1f} | {row.times_stock:.1f} | {torch} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -49,7 +49,8 @@ inline ptrdiff_t weight_count(const FusedStage& stage) {
   return static_cast<ptrdiff_t>(stage.out_channels) * stage.group_inputs * stage.kernel * stage.kernel;
 }
 
-/// Pixels that the 1x1 stages treat at once: about 64 KB per stage, at least 64.
+/// Pixels that the 1x1 stages treat at once: about 128 KB per stage, but at least 256, because short runs in many
+/// planes are written to memory slowly.
 template <typename T>
 int tile_pixels(const FusedChain& chain) {
   int channels = 1, pixels = 1;
@@ -57,7 +58,7 @@ int tile_pixels(const FusedChain& chain) {
     channels = larger(channels, larger(chain.stages[s].in_channels, chain.stages[s].out_channels));
     pixels = larger(pixels, chain.stages[s].out_height * chain.stages[s].out_width);
   }
-  const int most = larger(64, 65536 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
+  const int most = larger(256, 131072 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
   return round_up((pixels + tiles - 1) / tiles, kLanes<T>);
 }
 
