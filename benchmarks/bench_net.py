@@ -20,10 +20,10 @@ if not __package__:
 from benchmarks.bench_data import write_images
 from benchmarks.bench_report import markdown, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
-from benchmarks.torch_net import MODES
 from prototxt_gen import make_net
 
 ROOT = Path(__file__).resolve().parents[1]
+MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
     "MALLOC_TRIM_THRESHOLD_": "10000000000",

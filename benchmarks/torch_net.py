@@ -16,9 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.bench_net import MODES
 from prototxt_gen.proto import read_net
-
-MODES = ("eager", "channels_last", "compiled", "channels_last compiled")
 
 
 class Permutation(nn.Module):

@@ -30,7 +30,7 @@ caffe_require("${Protobuf_PROTOC_EXECUTABLE}" "protoc")
 caffe_find_library(gflags gflags/gflags.h gflags)
 caffe_find_library(glog glog/logging.h glog)
 caffe_find_library(LMDB lmdb.h lmdb)
-caffe_find_library(OpenBLAS cblas.h openblas SUFFIXES openblas openblas-pthread)
+caffe_find_library(OpenBLAS cblas.h openblas SUFFIXES openblas-openmp openblas openblas-pthread)
 
 add_library(caffe_dependencies INTERFACE)
 target_link_libraries(caffe_dependencies INTERFACE

@@ -25,19 +25,7 @@ class NetWriter:
         return self.net.layer.add(name=name, type=kind, bottom=bottoms, top=tops or [name])
 
     def block(self, block: Block, bottom: str) -> str:
-        """Group convolutions in a row with the permutations between them. A single dense one is a plain Convolution."""
-        only = block.convolutions[0]
-        if len(block.convolutions) == 1 and only.group == 1:
-            layer = self.layer("Convolution", block.name, [bottom])
-            param = layer.convolution_param
-            param.num_output, param.bias_term = only.outputs, False
-            param.kernel_size.append(only.kernel)
-            if only.kernel > 1:
-                param.pad.append(only.kernel // 2)
-            if only.stride > 1:
-                param.stride.append(only.stride)
-            param.weight_filler.type = "msra"
-            return block.name
+        """Group convolutions in a row with the permutations between them."""
         param = self.layer("FusedGroupConvolution", block.name, [bottom]).fused_group_convolution_param
         perms = block_permutations(block.convolutions)
         for convolution, perm in zip(block.convolutions, perms, strict=False):

@@ -1,7 +1,7 @@
 """Rewrites plain Caffe layers as our fused ones, in any net; blobs and their param specs go along.
 
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
-FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm. A lone dense Convolution stays.
+FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm.
 The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
 """
 
@@ -48,9 +48,7 @@ def _convolution_chain(graph: Graph, i: int) -> list[int]:
             break
         chain.append(i)
         i = graph.next(i)
-    convolutions = [layers[j].convolution_param for j in chain if layers[j].type == "Convolution"]
-    dense = len(chain) == len(convolutions) == 1 and convolutions[0].group == 1
-    return chain if convolutions and not dense else []
+    return chain if any(layers[j].type == "Convolution" for j in chain) else []
 
 
 def _is_square(layer) -> bool:

@@ -49,18 +49,6 @@ def stage_text(stage, channels: int) -> str:
     return f"{stage.num_output}{tokens}{permutation(stage.permutation, channels)}"
 
 
-def chain_of(layer):
-    """The layer as FusedGroupConvolutionParameter; None if it is neither block nor shortcut."""
-    if layer.type == "FusedGroupConvolution":
-        return layer.fused_group_convolution_param
-    if layer.type != "Convolution" or "shortcut" not in layer.name:
-        return None
-    conv = layer.convolution_param
-    chain = pb.FusedGroupConvolutionParameter()
-    chain.stage.add(num_output=conv.num_output, group=conv.group, stride=conv.stride[0], bias_term=conv.bias_term)
-    return chain
-
-
 def shapes_of(arch: str, options: Options) -> dict[str, str]:
     """Layer name -> shape as the list writes it, for batch 64."""
     files = build(Experiment(arch, options))
@@ -69,9 +57,9 @@ def shapes_of(arch: str, options: Options) -> dict[str, str]:
     tops = {top: made[layer.name] for layer in net.layer for top in layer.top}
     shapes = {}
     for layer in net.layer:
-        chain = chain_of(layer)
-        if chain is None:
+        if layer.type != "FusedGroupConvolution":
             continue
+        chain = layer.fused_group_convolution_param
         channels, height, width = tops[layer.bottom[0]][1:]
         parts = [f"64x{channels}x{height}x{width}"]
         for stage in chain.stage:
