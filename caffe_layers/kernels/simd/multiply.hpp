@@ -120,10 +120,13 @@ void multiply(const Region& region, int inputs, const T* const* in, int outputs,
   }
 }
 
-/// Outputs x inputs of one block of multiply_gradient: one sum per lane, so that reduce gives them all in one vector.
+/// Outputs and inputs of one block of multiply_gradient: together one sum per lane, so that one reduce gives them all;
+/// at most 8 inputs, for which there are pointers in registers.
 constexpr int kGradientOutputs = kVectorBytes >= 32 ? 4 : 2;
-template <typename T>
-constexpr int kGradientInputs = kLanes<T> / kGradientOutputs > 0 ? kLanes<T> / kGradientOutputs : 1;
+template <typename T, int OUTPUTS>
+constexpr int kGradientInputs = kLanes<T> <= OUTPUTS      ? 1
+                                : kLanes<T> / OUTPUTS < 8 ? kLanes<T> / OUTPUTS
+                                                          : 8;
 
 template <typename T, int OUTPUTS, int INPUTS>
 inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff,
@@ -132,7 +135,7 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
   const auto accumulate = [&](const Vector<T>* x, const Vector<T>* dy) {
 #pragma GCC unroll 4
     for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < INPUTS; ++i) sum[o * INPUTS + i] += dy[o] * x[i];
     }
   };
@@ -141,7 +144,7 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
     int column = 0;
     Vector<T> x[INPUTS], dy[OUTPUTS];
     for (; column + kLanes<T> <= region.width; column += kLanes<T>) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < INPUTS; ++i) x[i] = load(in[i] + in_row + column);
 #pragma GCC unroll 4
       for (int o = 0; o < OUTPUTS; ++o) dy[o] = load(out_diff[o] + out_row + column);
@@ -149,7 +152,7 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
     }
     const int left = region.width - column;
     if (left) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < INPUTS; ++i) x[i] = load_first(in[i] + in_row + column, left);
 #pragma GCC unroll 4
       for (int o = 0; o < OUTPUTS; ++o) dy[o] = load_first(out_diff[o] + out_row + column, left);
@@ -160,36 +163,39 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
   horizontal_sums<T, OUTPUTS * INPUTS>(sum, total);
 #pragma GCC unroll 4
   for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < INPUTS; ++i) weight_diff[o * inputs + i] += total[o * INPUTS + i];
   }
 }
 
-template <typename T, int OUTPUTS>
-inline void gradient_rows(const Region& region, int inputs, const T* const* in, const T* const* out_diff,
+/// From input i on: as many full blocks as there are, then blocks half as wide, and so on.
+template <typename T, int OUTPUTS, int INPUTS>
+inline void gradient_rows(const Region& region, int inputs, int i, const T* const* in, const T* const* out_diff,
                           T* weight_diff) {
-  int i = 0;
-  for (; i + kGradientInputs<T> <= inputs; i += kGradientInputs<T>) {
-    gradient_block<T, OUTPUTS, kGradientInputs<T>>(region, in + i, out_diff, weight_diff + i, inputs);
+  for (; i + INPUTS <= inputs; i += INPUTS) {
+    gradient_block<T, OUTPUTS, INPUTS>(region, in + i, out_diff, weight_diff + i, inputs);
   }
-  if constexpr (kGradientInputs < T >> 2) {
-    for (; i + 2 <= inputs; i += 2) gradient_block<T, OUTPUTS, 2>(region, in + i, out_diff, weight_diff + i, inputs);
+  if constexpr (INPUTS > 1) gradient_rows<T, OUTPUTS, INPUTS / 2>(region, inputs, i, in, out_diff, weight_diff);
+}
+
+/// The same for outputs, from output o on.
+template <typename T, int OUTPUTS>
+inline void gradient_columns(const Region& region, int inputs, const T* const* in, int outputs, int o,
+                             const T* const* out_diff, T* weight_diff) {
+  for (; o + OUTPUTS <= outputs; o += OUTPUTS) {
+    gradient_rows<T, OUTPUTS, kGradientInputs<T, OUTPUTS>>(region, inputs, 0, in, out_diff + o,
+                                                           weight_diff + o * inputs);
   }
-  for (; i < inputs; ++i) gradient_block<T, OUTPUTS, 1>(region, in + i, out_diff, weight_diff + i, inputs);
+  if constexpr (OUTPUTS > 1) {
+    gradient_columns<T, OUTPUTS / 2>(region, inputs, in, outputs, o, out_diff, weight_diff);
+  }
 }
 
 /// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i].
 template <typename T>
 void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
                        T* weight_diff) {
-  int o = 0;
-  for (; o + kGradientOutputs <= outputs; o += kGradientOutputs) {
-    gradient_rows<T, kGradientOutputs>(region, inputs, in, out_diff + o, weight_diff + o * inputs);
-  }
-  if constexpr (kGradientOutputs > 2) {
-    for (; o + 2 <= outputs; o += 2) gradient_rows<T, 2>(region, inputs, in, out_diff + o, weight_diff + o * inputs);
-  }
-  for (; o < outputs; ++o) gradient_rows<T, 1>(region, inputs, in, out_diff + o, weight_diff + o * inputs);
+  gradient_columns<T, kGradientOutputs>(region, inputs, in, outputs, 0, out_diff, weight_diff);
 }
 
 /// bias_diff[o] += sum over the region's pixels of out_diff[o].

@@ -11,7 +11,7 @@ namespace {
 template <typename T>
 struct SpatialScratch {
   T* split;           ///< max(group_inputs x input_split, group_outputs x output_split)
-  T* phase;           ///< stride x group_inputs x the rows of one phase of the input gradient
+  T* staging;         ///< planes in the split's pitch: group_outputs, or stride x group_inputs
   const T** taps;     ///< pointers: max(group_inputs, group_outputs) x kernel x kernel
   T* zeros;           ///< a row, for depthwise.hpp
   T** planes;         ///< pointers: max(group_inputs, group_outputs)
@@ -66,23 +66,36 @@ void pack_spatial_transposed(const FusedStage& stage, const T* weight, T* packed
   }
 }
 
+/// The pixels to go through for `rows` x `width` results, whose own rows are `pitch` apart.
+inline Region region_of(const Split& split, int rows, int width, int pitch) {
+  if (split.linear) return {1, (rows - 1) * split.pitch + width, 0, 0};
+  return {rows, width, split.pitch, pitch};
+}
+
 /// Rows first_row .. first_row + rows - 1 of the output; `out` begins at first_row.
 template <typename T>
 void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
                      int rows, const Planes<T>& out, const SpatialScratch<T>& scratch) {
   const Split split = input_split<T>(stage);
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
-  const int band = split.rows - reach(stage);
+  const int band = split.rows - reach(stage), width = stage.out_width;
+  const bool staged = split.linear && split.pitch != width;
   sort_taps(stage, split, scratch);
   fill(scratch.split, stage.group_inputs * split.channel_size, T(0));
   for (int row = 0; row < rows; row += band) {
-    const Region region = {smaller(band, rows - row), stage.out_width, split.pitch, stage.out_width};
+    const int count = smaller(band, rows - row);
+    const ptrdiff_t at = static_cast<ptrdiff_t>(row) * width;
     for (int group = 0; group < stage.group; ++group) {
       const int first = group * outputs;
-      split_group(stage, split, in, group, first_row + row, region.rows + reach(stage), scratch);
-      for (int o = 0; o < outputs; ++o) scratch.planes[o] = out.at(first + o) + row * region.out_pitch;
-      multiply(region, inputs, scratch.taps, outputs, packed + static_cast<ptrdiff_t>(first) * inputs,
-               bias ? bias + first : nullptr, scratch.planes);
+      split_group(stage, split, in, group, first_row + row, count + reach(stage), scratch);
+      for (int o = 0; o < outputs; ++o) {
+        scratch.planes[o] = staged ? scratch.staging + o * split.phase_size : out.at(first + o) + at;
+      }
+      multiply(region_of(split, count, width, width), inputs, scratch.taps, outputs,
+               packed + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes);
+      for (int o = 0; o < outputs && staged; ++o) {
+        copy_rows(scratch.planes[o], split.pitch, count, width, out.at(first + o) + at, width);
+      }
     }
   }
 }
@@ -93,18 +106,23 @@ void spatial_weight_gradient(const FusedStage& stage, const Planes<const T>& in,
                              T* weight_diff, const SpatialScratch<T>& scratch) {
   const Split split = input_split<T>(stage);
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
-  const int band = split.rows - reach(stage);
+  const int band = split.rows - reach(stage), width = stage.out_width;
+  const bool staged = split.linear && split.pitch != width;
   sort_taps(stage, split, scratch);
   fill(scratch.split, stage.group_inputs * split.channel_size, T(0));
+  if (staged) fill(scratch.staging, outputs * split.phase_size, T(0));  // the gaps must count nothing
   for (int row = 0; row < stage.out_height; row += band) {
-    const Region region = {smaller(band, stage.out_height - row), stage.out_width, split.pitch, stage.out_width};
+    const int count = smaller(band, stage.out_height - row);
     for (int group = 0; group < stage.group; ++group) {
       const int first = group * outputs;
-      split_group(stage, split, in, group, row, region.rows + reach(stage), scratch);
+      split_group(stage, split, in, group, row, count + reach(stage), scratch);
       for (int o = 0; o < outputs; ++o) {
-        scratch.planes[o] = const_cast<T*>(out_diff.at(first + o) + row * region.out_pitch);
+        const T* from = out_diff.at(first + o) + static_cast<ptrdiff_t>(row) * width;
+        T* copy = scratch.staging + o * split.phase_size;
+        if (staged) copy_rows(from, width, count, width, copy, split.pitch);
+        scratch.planes[o] = staged ? copy : const_cast<T*>(from);
       }
-      multiply_gradient<T>(region, inputs, scratch.taps, outputs, scratch.planes,
+      multiply_gradient<T>(region_of(split, count, width, width), inputs, scratch.taps, outputs, scratch.planes,
                            weight_diff + static_cast<ptrdiff_t>(first) * inputs);
     }
   }
@@ -119,51 +137,53 @@ inline PhaseRange phase_range(const FusedStage& stage, int phase, int size) {
   return {(stage.pad - phase + s - 1) / s, last < 0 ? 0 : last / s + 1};
 }
 
-/// What input_gradient_phase adds up into scratch.planes, one plane per input channel of the group, row after row.
-/// `rows` are indices in the split input, the split gradient begins at first_row.
+/// scratch.planes[i] = what one phase of input channel i gets. `rows` are indices in the split input, the gradient
+/// planes (one per output channel of the group) begin at first_row; the results' rows are `pitch` apart.
 template <typename T>
 void input_gradient_phase(const FusedStage& stage, const Split& split, int phase, int first_row, PhaseRange rows,
-                          PhaseRange columns, const T* packed, const SpatialScratch<T>& scratch) {
-  const int far = reach(stage), width = columns.end - columns.begin;
-  const int first_tap = scratch.phase_begin[phase], last_tap = scratch.phase_begin[phase + 1];
-  const ptrdiff_t origin = split.margin + (rows.begin - first_row + far) * split.pitch + columns.begin + far;
+                          int pitch, const T* packed, const Planes<const T>& gradient,
+                          const SpatialScratch<T>& scratch) {
+  const PhaseRange columns = phase_range(stage, phase % stage.stride, stage.in_width);
+  const int far = reach(stage), first_tap = scratch.phase_begin[phase], last_tap = scratch.phase_begin[phase + 1];
+  const ptrdiff_t origin = static_cast<ptrdiff_t>(rows.begin - first_row + far) * split.pitch + columns.begin + far;
   const T** taps = scratch.taps;
   for (int o = 0; o < stage.group_outputs; ++o) {
-    const T* channel = scratch.split + o * split.channel_size + origin;
+    const T* channel = gradient.at(o) + origin;
     for (int t = first_tap; t < last_tap; ++t) *taps++ = channel - scratch.offset[scratch.tap[t]];
   }
-  multiply<T>({rows.end - rows.begin, width, split.pitch, width}, stage.group_outputs * (last_tap - first_tap),
-              scratch.taps, stage.group_inputs, packed, nullptr, scratch.planes);
+  multiply(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch),
+           stage.group_outputs * (last_tap - first_tap), scratch.taps, stage.group_inputs, packed,
+           static_cast<const T*>(nullptr), scratch.planes);
 }
 
 /// The rows of one group's input gradient that are row phase `a`: `rows` as above.
 template <typename T>
 void input_gradient_rows(const FusedStage& stage, const Split& split, int group, int a, int first_row, PhaseRange rows,
-                         const T* packed, const Planes<T>& in_diff, const SpatialScratch<T>& scratch) {
-  const int s = stage.stride, inputs = stage.group_inputs, count = rows.end - rows.begin;
-  const ptrdiff_t at = static_cast<ptrdiff_t>(rows.begin * s + a - stage.pad) * stage.in_width;
-  if (s == 1) {
-    for (int i = 0; i < inputs; ++i) scratch.planes[i] = in_diff.at(group * inputs + i) + at;
-    input_gradient_phase(stage, split, 0, first_row, rows, phase_range(stage, 0, stage.in_width), packed, scratch);
-    return;
-  }
+                         const T* packed, const Planes<const T>& gradient, const Planes<T>& in_diff,
+                         const SpatialScratch<T>& scratch) {
+  const int s = stage.stride, inputs = stage.group_inputs, width = stage.in_width;
+  const ptrdiff_t at = static_cast<ptrdiff_t>(rows.begin * s + a - stage.pad) * width;
+  const bool staged = s > 1 || (split.linear && split.pitch != width);
   for (int b = 0; b < s; ++b) {
-    const PhaseRange columns = phase_range(stage, b, stage.in_width);
-    for (int i = 0; i < inputs; ++i) scratch.planes[i] = scratch.phase + (b * inputs + i) * split.phase_size;
     const int phase = a * s + b;
-    input_gradient_phase(stage, split, phase, first_row, rows, columns,
-                         packed + scratch.phase_begin[phase] * inputs * stage.group_outputs, scratch);
+    if (scratch.phase_begin[phase] == scratch.phase_begin[phase + 1] && staged) continue;
+    for (int i = 0; i < inputs; ++i) {
+      scratch.planes[i] =
+          staged ? scratch.staging + (b * inputs + i) * split.phase_size : in_diff.at(group * inputs + i) + at;
+    }
+    input_gradient_phase(stage, split, phase, first_row, rows, staged ? split.pitch : width,
+                         packed + scratch.phase_begin[phase] * inputs * stage.group_outputs, gradient, scratch);
   }
   const T* phases[kFusedMaxStride];
-  for (int i = 0; i < inputs; ++i) {
-    for (int row = 0; row < count; ++row) {
-      for (int j = 0; j < s; ++j) {  // the phase of pixel j of the row
-        const int b = (stage.pad + j) % s;
-        const PhaseRange columns = phase_range(stage, b, stage.in_width);
-        phases[j] = scratch.phase + (b * inputs + i) * split.phase_size + row * (columns.end - columns.begin);
-      }
-      merge_row(phases, s, stage.in_width,
-                in_diff.at(group * inputs + i) + at + static_cast<ptrdiff_t>(row) * s * stage.in_width);
+  for (int i = 0; i < inputs && staged; ++i) {
+    for (int j = 0; j < s; ++j) {  // the phase of pixel j of a row; zero where no tap reads it
+      const int b = (stage.pad + j) % s, phase = a * s + b;
+      const bool read = scratch.phase_begin[phase] < scratch.phase_begin[phase + 1];
+      phases[j] = read ? scratch.staging + (b * inputs + i) * split.phase_size : nullptr;
+    }
+    T* to = in_diff.at(group * inputs + i) + at;
+    for (int row = 0; row < rows.end - rows.begin; ++row, to += static_cast<ptrdiff_t>(s) * width) {
+      merge_row(phases, row * split.pitch, scratch.zeros, s, width, to);
     }
   }
 }
@@ -178,6 +198,7 @@ void spatial_input_gradient(const FusedStage& stage, const Planes<const T>& out_
   const ptrdiff_t weights = static_cast<ptrdiff_t>(stage.group_inputs) * outputs * stage.kernel * stage.kernel;
   sort_taps(stage, split, scratch);
   fill(scratch.split, outputs * split.channel_size, T(0));
+  const Planes<const T> gradient = {scratch.split + split.margin, split.channel_size, nullptr};
   for (int row = 0; row < all_rows; row += band) {
     for (int group = 0; group < stage.group; ++group) {
       for (int o = 0; o < outputs; ++o) {
@@ -189,7 +210,7 @@ void spatial_input_gradient(const FusedStage& stage, const Planes<const T>& out_
         const PhaseRange all = phase_range(stage, a, stage.in_height);
         const PhaseRange rows = {larger(row, all.begin), smaller(row + band, all.end)};
         if (rows.begin < rows.end) {
-          input_gradient_rows(stage, split, group, a, row, rows, packed + group * weights, in_diff, scratch);
+          input_gradient_rows(stage, split, group, a, row, rows, packed + group * weights, gradient, in_diff, scratch);
         }
       }
     }

@@ -11,52 +11,46 @@
 namespace caffe_layers {
 namespace {
 
-/// The split planes of some rows of a channel.
+/// The split planes of some rows of a channel. `linear`: the rows lie so close that all are treated as one, and what is
+/// computed in the gaps is thrown away; else they begin at whole vectors.
 struct Split {
   int stride, pad, rows, columns, pitch;
+  bool linear;
   ptrdiff_t margin, phase_size, channel_size;
   unsigned used;  ///< bit a: some tap reads rows (and columns) a modulo stride
 };
 
+/// Furthest a tap reaches in the split planes.
+inline int reach(const FusedStage& stage) { return (stage.kernel - 1) * stage.dilation / stage.stride; }
+
+/// Planes for results of `rows` x `width`, split for as many rows at once as leave those of `channels` channels in the
+/// second-level cache.
 template <typename T>
-inline Split make_split(int stride, int pad, int rows, int columns, unsigned used) {
-  Split split = {stride, pad, rows, columns, round_up(columns, kLanes<T>), 0, 0, 0, used};
+Split make_split(int stride, int pad, int reach, int rows, int width, int channels, unsigned used) {
+  const int kElements = 32768;
+  Split split = {stride, pad, 0, width + reach, width + reach, width % kLanes<T> != 0 || reach == 0, 0, 0, 0, used};
+  if (!split.linear) split.pitch = round_up(split.columns, kLanes<T>);
   split.margin = round_up(pad, kLanes<T>) - pad;  // aligns the stores when the stride is 1
-  split.phase_size = static_cast<ptrdiff_t>(rows) * split.pitch;
+  split.rows = larger(1, smaller(rows, kElements / (channels * stride * stride * split.pitch) - reach)) + reach;
+  split.phase_size = static_cast<ptrdiff_t>(split.rows) * split.pitch;
   split.channel_size = split.phase_size * stride * stride + 3 * kLanes<T>;
   return split;
 }
 
-/// Furthest a tap reaches in the split planes.
-inline int reach(const FusedStage& stage) { return (stage.kernel - 1) * stage.dilation / stage.stride; }
-
-inline unsigned used_phases(const FusedStage& stage) {
-  unsigned used = 0;
-  for (int k = 0; k < stage.kernel; ++k) used |= 1u << (k * stage.dilation % stage.stride);
-  return used;
-}
-
-/// How many rows to split at once, so that `channels` of them stay in the second-level cache.
-inline int split_rows(int channels, int pitch, int stride, int reach, int rows) {
-  const int kElements = 32768;
-  return larger(1, smaller(rows, kElements / (channels * stride * stride * pitch) - reach));
-}
-
 template <typename T>
 Split input_split(const FusedStage& stage) {
-  const int columns = stage.out_width + reach(stage);
-  const int rows =
-      split_rows(stage.group_inputs, round_up(columns, kLanes<T>), stage.stride, reach(stage), stage.out_height);
-  return make_split<T>(stage.stride, stage.pad, rows + reach(stage), columns, used_phases(stage));
+  unsigned used = 0;
+  for (int k = 0; k < stage.kernel; ++k) used |= 1u << (k * stage.dilation % stage.stride);
+  return make_split<T>(stage.stride, stage.pad, reach(stage), stage.out_height, stage.out_width, stage.group_inputs,
+                       used);
 }
 
 /// The output gradient is split too, to go back to the input: stride 1, and a border as wide as the reach.
 template <typename T>
 Split output_split(const FusedStage& stage) {
   const int rows = (stage.in_height - 1 + stage.pad) / stage.stride + 1;
-  const int columns = (stage.in_width - 1 + stage.pad) / stage.stride + 1 + reach(stage);
-  const int band = split_rows(stage.group_outputs, round_up(columns, kLanes<T>), 1, reach(stage), rows);
-  return make_split<T>(1, reach(stage), band + reach(stage), columns, 1);
+  const int width = (stage.in_width - 1 + stage.pad) / stage.stride + 1;
+  return make_split<T>(1, reach(stage), reach(stage), rows, width, stage.group_outputs, 1);
 }
 
 template <typename T>
@@ -79,6 +73,11 @@ inline void copy_row(const T* from, int stride, int count, T* to) {
   if (left > 0) store_first(to + i, stride == 1 ? load_first(from + i, left) : load_even(from + 2 * i, left), left);
 }
 
+template <typename T>
+inline void copy_rows(const T* from, ptrdiff_t from_pitch, int rows, int width, T* to, ptrdiff_t to_pitch) {
+  for (int row = 0; row < rows; ++row) copy_row(from + row * from_pitch, 1, width, to + row * to_pitch);
+}
+
 /// Fills rows first_row .. first_row + rows - 1 of the split planes from a height x width plane. The columns of the
 /// border are left as they are: zero once, with fill. `ahead` is the plane that will be split next.
 template <typename T>
@@ -86,42 +85,44 @@ void split_plane(const Split& split, const T* plane, const T* ahead, int height,
                  T* to) {
   const int s = split.stride;
   for (int a = 0; a < s; ++a) {
-    if (!(split.used >> a & 1)) continue;
-    for (int row = 0; row < rows; ++row) {
-      const int y = (first_row + row) * s + a - split.pad;
-      const ptrdiff_t at = static_cast<ptrdiff_t>(y) * width;
-      const bool inside = y >= 0 && y < height;
-      for (int x = 0; inside && x < width; x += kCacheLine / static_cast<int>(sizeof(T)))
-        __builtin_prefetch(ahead + at + x);
-      for (int b = 0; b < s; ++b) {
-        if (!(split.used >> b & 1)) continue;
-        const int before = larger(0, (split.pad - b + s - 1) / s);
-        const int last = width - 1 + split.pad - b;
-        const int after = smaller(split.columns, last < 0 ? 0 : last / s + 1);
-        T* line = to + split.margin + (a * s + b) * split.phase_size + row * split.pitch;
-        if (inside) {
-          copy_row(plane + at + before * s + b - split.pad, s, after - before, line + before);
-        } else {
+    for (int b = 0; b < s; ++b) {
+      if (!(split.used >> a & split.used >> b & 1)) continue;
+      const int before = larger(0, (split.pad - b + s - 1) / s), last = width - 1 + split.pad - b;
+      const int after = smaller(split.columns, last < 0 ? 0 : last / s + 1);
+      T* line = to + split.margin + (a * s + b) * split.phase_size;
+      for (int row = 0; row < rows; ++row, line += split.pitch) {
+        const int y = (first_row + row) * s + a - split.pad;
+        const ptrdiff_t at = static_cast<ptrdiff_t>(y) * width;
+        if (y < 0 || y >= height) {
           fill(line, split.columns, T(0));
+          continue;
         }
+        copy_row(plane + at + before * s + b - split.pad, s, after - before, line + before);
+        for (int x = 0; x < width; x += kCacheLine / static_cast<int>(sizeof(T))) __builtin_prefetch(ahead + at + x);
       }
     }
   }
 }
 
-/// The reverse for one row: to[x] = phases[(x + pad) % stride][...], each phase from its first pixel inside on.
+/// The reverse for one row: to[x] = phases[x % stride][at + x / stride], or zero where the phase is null.
 template <typename T>
-void merge_row(const T* const* phases, int stride, int width, T* to) {
+void merge_row(const T* const* phases, ptrdiff_t at, const T* zeros, int stride, int width, T* to) {
+  if (stride == 1) return copy_row(phases[0] + at, 1, width, to);
   if (stride == 2) {
-    for (int x = 0; x < width; x += 2 * kLanes<T>) {
-      const int left = width - x;
-      store_interleaved(to + x, load_first(phases[0] + x / 2, smaller((left + 1) / 2, kLanes<T>)),
-                        load_first(phases[1] + x / 2, smaller(left / 2, kLanes<T>)), smaller(left, 2 * kLanes<T>));
+    const T *first = phases[0] ? phases[0] + at : zeros, *second = phases[1] ? phases[1] + at : zeros;
+    int x = 0;
+    for (; x + 2 * kLanes<T> <= width; x += 2 * kLanes<T>) {
+      store_interleaved(to + x, load(first + x / 2), load(second + x / 2), 2 * kLanes<T>);
+    }
+    const int left = width - x;
+    if (left > 0) {
+      store_interleaved(to + x, load_first(first + x / 2, (left + 1) / 2), load_first(second + x / 2, left / 2), left);
     }
     return;
   }
   for (int phase = 0; phase < stride; ++phase) {
-    for (int i = 0; phase + i * stride < width; ++i) to[phase + i * stride] = phases[phase][i];
+    const T* from = phases[phase] ? phases[phase] + at : zeros;
+    for (int i = 0; phase + i * stride < width; ++i) to[phase + i * stride] = from[i];
   }
 }
 

@@ -86,7 +86,7 @@ Buffer<T> take_buffer(Arena* arena, const FusedChain& chain, int s) {
 
 template <typename T>
 SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backward) {
-  ptrdiff_t split = 0, phase = 0;
+  ptrdiff_t split = 0, staging = 0;
   int taps = 1, channels = 1, phases = 1, width = 1;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
@@ -97,15 +97,18 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
     phases = larger(phases, stage.stride * stage.stride);
-    split = larger(split, stage.group_inputs * input_split<T>(stage).channel_size);
+    const Split in = input_split<T>(stage), out = output_split<T>(stage);
+    split = larger(split, stage.group_inputs * in.channel_size);
+    if (in.linear) staging = larger(staging, stage.group_outputs * in.phase_size);
     if (!backward) continue;
-    const Split out = output_split<T>(stage);
     split = larger(split, stage.group_outputs * out.channel_size);
-    phase = larger(phase, stage.stride > 1 ? stage.stride * stage.group_inputs * out.phase_size : 0);
+    if (out.linear || stage.stride > 1) {
+      staging = larger(staging, stage.stride * stage.group_inputs * out.phase_size);
+    }
   }
   SpatialScratch<T> scratch;
   scratch.split = arena->take<T>(split);
-  scratch.phase = arena->take<T>(phase);
+  scratch.staging = arena->take<T>(staging);
   scratch.zeros = arena->take<T>(width);
   scratch.taps = arena->take<const T*>(channels);
   scratch.planes = arena->take<T*>(channels);
