@@ -15,7 +15,7 @@ namespace {
 /// computed in the gaps is thrown away; else they begin at whole vectors.
 struct Split {
   int stride, pad, rows, columns, pitch;
-  bool linear;
+  bool linear, bands;  ///< bands: not all rows at once
   ptrdiff_t margin, phase_size, channel_size;
   unsigned used;  ///< bit a: some tap reads rows (and columns) a modulo stride
 };
@@ -28,10 +28,12 @@ inline int reach(const FusedStage& stage) { return (stage.kernel - 1) * stage.di
 template <typename T>
 Split make_split(int stride, int pad, int reach, int rows, int width, int channels, unsigned used) {
   const int kElements = 32768;
-  Split split = {stride, pad, 0, width + reach, width + reach, width % kLanes<T> != 0 || reach == 0, 0, 0, 0, used};
+  Split split = {stride, pad, 0, width + reach, width + reach, width % kLanes<T> != 0 || reach == 0, false,
+                 0,      0,   0, used};
   if (!split.linear) split.pitch = round_up(split.columns, kLanes<T>);
   split.margin = round_up(pad, kLanes<T>) - pad;  // aligns the stores when the stride is 1
   split.rows = larger(1, smaller(rows, kElements / (channels * stride * stride * split.pitch) - reach)) + reach;
+  split.bands = split.rows < rows + reach;
   split.phase_size = static_cast<ptrdiff_t>(split.rows) * split.pitch;
   split.channel_size = split.phase_size * stride * stride + 3 * kLanes<T>;
   return split;
@@ -79,7 +81,8 @@ inline void copy_rows(const T* from, ptrdiff_t from_pitch, int rows, int width, 
 }
 
 /// Fills rows first_row .. first_row + rows - 1 of the split planes from a height x width plane. The columns of the
-/// border are left as they are: zero once, with fill. `ahead` is the plane that will be split next.
+/// border, and its rows where there are no bands, are left as they are: zero once, with fill. `ahead` is the plane that
+/// will be split next.
 template <typename T>
 void split_plane(const Split& split, const T* plane, const T* ahead, int height, int width, int first_row, int rows,
                  T* to) {
@@ -94,7 +97,7 @@ void split_plane(const Split& split, const T* plane, const T* ahead, int height,
         const int y = (first_row + row) * s + a - split.pad;
         const ptrdiff_t at = static_cast<ptrdiff_t>(y) * width;
         if (y < 0 || y >= height) {
-          fill(line, split.columns, T(0));
+          if (split.bands) fill(line, split.columns, T(0));
           continue;
         }
         copy_row(plane + at + before * s + b - split.pad, s, after - before, line + before);
