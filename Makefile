@@ -15,7 +15,7 @@ DATASET ?= fashion-mnist
 ARCH ?= igcv2
 WIDTH ?= 64
 DEPTH ?= 8
-EPOCHS ?= 4
+EPOCHS ?= 6
 SOURCE ?=
 RUN := experiments/runs/$(ARCH)_c$(WIDTH)_d$(DEPTH)_$(subst -,_,$(DATASET))_e$(EPOCHS)
 
@@ -99,10 +99,6 @@ bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock C
 .PHONY: bench-net
 bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock Caffe, PyTorch (about 10 minutes)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py)
-
-.PHONY: bench-net
-bench-net: $(STAMPS)/installed ## training steps of whole networks: ours, stock Caffe's, PyTorch's
 	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py --caffe "$(CURDIR)/$(BIN)/caffe")
 
 .PHONY: cuda-check

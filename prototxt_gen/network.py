@@ -19,7 +19,7 @@ def train_val_net(
         param.mean.extend(dataset.mean)
         param.std.extend(dataset.std)
         if phase == "TRAIN":
-            param.mirror, param.seed = True, seed
+            param.mirror, param.seed = dataset.augmented, seed
             if dataset.pad:
                 param.pad = dataset.pad
             if dataset.max_scale:

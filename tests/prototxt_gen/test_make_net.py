@@ -169,13 +169,14 @@ def test_data_layers():
         train, test = net_of(dataset=name, seed=5).layer[:2]
         a, b = train.augmented_data_param, test.augmented_data_param
         assert (train.include[0].phase, test.include[0].phase) == (pb.TRAIN, pb.TEST)
-        assert (a.batch_size, b.batch_size, a.seed, a.mirror, b.mirror) == (64, 100, 5, True, False)
+        assert (a.batch_size, b.batch_size, a.seed, a.mirror, b.mirror) == (64, 100, 5, dataset.augmented, False)
         assert a.crop_size == b.crop_size == (64 if name == "tiny-imagenet" else 32)
-        scaled = (0, 64, 80) if name == "tiny-imagenet" else (4, 0, 0)
+        scaled = {"tiny-imagenet": (0, 64, 80), "fashion-mnist": (0, 0, 0)}.get(name, (4, 0, 0))
         assert (a.pad, a.min_scale, a.max_scale) == scaled and (b.pad, b.min_scale, b.max_scale) == (0, 0, 0)
         assert list(a.mean) == list(b.mean) == pytest.approx(dataset.mean)
         assert list(a.std) == list(b.std) == pytest.approx(dataset.std)
         assert a.pad_mode == pb.AugmentedDataParameter.NORMALIZED_ZERO
+    assert [d.name for d in BUILT_IN.values() if not d.augmented] == ["fashion-mnist"]
     assert BUILT_IN["cifar10"].mean == (113.865, 122.950, 125.307)
     assert BUILT_IN["tiny-imagenet"].std == pytest.approx([255 * x for x in (0.2816, 0.2689, 0.2764)], abs=1e-3)
 
