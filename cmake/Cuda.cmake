@@ -21,6 +21,8 @@ if(NOT CPU_ONLY)
   endif()
   set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90 CACHE STRING "GPU generations, such as 90 for H100 and H200")
   set(CMAKE_CUDA_STANDARD 17)
+  # libcaffe and the programs that link it share one.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   enable_language(CUDA)
   execute_process(COMMAND ${Python_EXECUTABLE} -c "import sysconfig; print(sysconfig.get_path('purelib'))"
                   OUTPUT_VARIABLE _site_packages OUTPUT_STRIP_TRAILING_WHITESPACE)

@@ -3,6 +3,14 @@ set(CAFFE_SOURCE_DIR "" CACHE PATH "A checkout of BVLC/caffe to build instead of
 
 find_package(Python 3.11 REQUIRED COMPONENTS Interpreter)
 
+# A disk that fills up in the middle fails in many odd ways; a build with its tests takes 650 MB.
+execute_process(COMMAND ${Python_EXECUTABLE} -c "import shutil; print(shutil.disk_usage('.').free >> 20)"
+                WORKING_DIRECTORY ${CMAKE_BINARY_DIR} OUTPUT_VARIABLE _free OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(_free LESS 650 AND NOT EXISTS ${CAFFE_BUILD_DIR}/bin/caffe)
+  message(FATAL_ERROR "The disk of ${CMAKE_BINARY_DIR} has ${_free} MB left, and the build takes 650 MB: make room, or "
+                      "choose another build folder, and run again")
+endif()
+
 function(_caffe_fetch archive sha256)
   get_filename_component(download_dir ${archive} DIRECTORY)
   message(STATUS "Fetching Caffe's source into ${download_dir}")

@@ -1,15 +1,15 @@
 # pycaffe: the package `caffe` in <build>/caffe/python.
 find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module OPTIONAL_COMPONENTS NumPy)
-if(NOT Python_NumPy_FOUND)
-  message(FATAL_ERROR "pycaffe needs numpy in ${Python_EXECUTABLE}: `${Python_EXECUTABLE} -m pip install numpy`, "
-                      "or configure with -DBUILD_PYCAFFE=OFF")
-endif()
 set(_boost_python python${Python_VERSION_MAJOR}${Python_VERSION_MINOR})
 find_package(Boost 1.71 CONFIG QUIET OPTIONAL_COMPONENTS ${_boost_python})
 if(NOT TARGET Boost::${_boost_python})
   message(FATAL_ERROR "There is no libboost_${_boost_python} for the Python in use, ${Python_EXECUTABLE} "
     "${Python_VERSION}. Distributions build it for their own Python (3.11 on Debian 12, 3.12 on Ubuntu 24.04): use a "
     "Python of that version, as in `make PYTHON=/usr/bin/python3`; or configure with -DBUILD_PYCAFFE=OFF")
+endif()
+if(NOT Python_NumPy_FOUND)
+  message(FATAL_ERROR "pycaffe needs numpy in ${Python_EXECUTABLE}: `${Python_EXECUTABLE} -m pip install numpy`, "
+                      "or configure with -DBUILD_PYCAFFE=OFF")
 endif()
 
 Python_add_library(pycaffe MODULE cmake/compat/python/caffe/_caffe.cpp)
