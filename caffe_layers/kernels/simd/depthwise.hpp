@@ -13,14 +13,12 @@ namespace {
 /// Rows of the output computed together: each input row is loaded once for the up to three output rows that need it.
 constexpr int kDepthwiseRows = 4;
 
-/// The plane of a channel; `zeros` is a row of zeros as wide, `ahead` the plane that will be read next (a hint to fetch
-/// it).
+/// The plane of a channel; `zeros` is a row of zeros as wide.
 template <typename T>
 struct Plane {
   const T* data;
   int height, width;
   const T* zeros;
-  const T* ahead;
   const T* row(int y) const { return y < 0 || y >= height ? zeros : data + static_cast<ptrdiff_t>(y) * width; }
 };
 
@@ -74,15 +72,6 @@ struct Lines {
 #pragma GCC unroll 9
     for (int i = 0; i < kCount; ++i) line[i] = plane.row(y * STRIDE - 1 + i);
   }
-  /// Fetches what the next plane needs at the same place.
-  static void fetch(const Plane<T>& plane, int y, int column) {
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS * STRIDE; ++i) {
-      const T* at = plane.ahead + static_cast<ptrdiff_t>(y * STRIDE + i) * plane.width + STRIDE * column;
-      __builtin_prefetch(at);
-      if (STRIDE == 2) __builtin_prefetch(at + kLanes<T>);
-    }
-  }
 };
 
 template <typename T, int STRIDE, int ROWS>
@@ -93,7 +82,6 @@ inline void depthwise_rows(const Plane<T>& plane, int y, const Vector<T>* weight
     Vector<T> sum[ROWS];
 #pragma GCC unroll 4
     for (int row = 0; row < ROWS; ++row) sum[row] = bias;
-    Input::fetch(plane, y, column);
 #pragma GCC unroll 9
     for (int i = 0; i < Input::kCount; ++i) {
       Vector<T> x[3];
@@ -140,7 +128,6 @@ inline void depthwise_gradient_rows(const Plane<T>& plane, int y, const T* out_d
   const Input input(plane, y);
   for_each_vector<T>(width, [&](auto left, auto right, int column, int lanes) {
     Vector<T> dy[ROWS];
-    Input::fetch(plane, y, column);
 #pragma GCC unroll 4
     for (int row = 0; row < ROWS; ++row) {
       const T* from = out_diff + static_cast<ptrdiff_t>(row) * width + column;
@@ -207,18 +194,12 @@ inline bool is_depthwise_3x3(const FusedStage& stage) {
          stage.dilation == 1 && stage.pad == 1;
 }
 
-template <typename T>
-inline Plane<T> plane_of(const Planes<const T>& planes, int channel, int channels, int height, int width,
-                         const T* zeros) {
-  return {planes.at(channel), height, width, zeros, planes.at(smaller(channel + 1, channels - 1))};
-}
-
 /// As spatial_forward; `zeros` is a row of zeros.
 template <typename T>
 void depthwise_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias,
                        int first_row, int rows, const Planes<T>& out, const T* zeros) {
   for (int c = 0; c < stage.in_channels; ++c) {
-    const Plane<T> plane = plane_of(in, c, stage.in_channels, stage.in_height, stage.in_width, zeros);
+    const Plane<T> plane = {in.at(c), stage.in_height, stage.in_width, zeros};
     const auto run = stage.stride == 1 ? depthwise<T, 1, false> : depthwise<T, 2, false>;
     run(plane, first_row, rows, stage.out_width, weight + 9 * c, bias ? bias[c] : T(0), out.at(c));
   }
@@ -228,10 +209,9 @@ void depthwise_forward(const FusedStage& stage, const Planes<const T>& in, const
 template <typename T>
 void depthwise_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
                         const T* weight, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
-  const int channels = stage.in_channels;
-  for (int c = 0; c < channels; ++c) {
-    const Plane<T> x = plane_of(in, c, channels, stage.in_height, stage.in_width, zeros);
-    const Plane<T> dy = plane_of(out_diff, c, channels, stage.out_height, stage.out_width, zeros);
+  for (int c = 0; c < stage.in_channels; ++c) {
+    const Plane<T> x = {in.at(c), stage.in_height, stage.in_width, zeros};
+    const Plane<T> dy = {out_diff.at(c), stage.out_height, stage.out_width, zeros};
     const auto gradient = stage.stride == 1 ? depthwise_gradient<T, 1> : depthwise_gradient<T, 2>;
     if (weight_diff) gradient(x, dy.data, stage.out_height, stage.out_width, weight_diff + 9 * c);
     if (!in_diff.data) continue;
