@@ -17,7 +17,7 @@ import numpy as np
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-os.environ.setdefault("GLOG_minloglevel", "2")  # before Caffe is loaded: no report of every layer
+    os.environ.setdefault("GLOG_minloglevel", "2")  # before Caffe is loaded: no report of every layer
 
 from data_prep.augmented_views import Augmentation, NotAvailable, augmented_views
 from data_prep.channel_statistics import ChannelStatistics

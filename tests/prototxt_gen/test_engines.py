@@ -97,7 +97,7 @@ def test_a_net_of_others():
     stock = with_random_blobs(parse(FOREIGN))
     fused = to_fused(stock)
     assert types(fused) == [
-        ("input", "Input"), ("conv1", "Convolution"), ("bn1", "FusedBatchNorm"), ("dw2", "FusedGroupConvolution"),
+        ("input", "Input"), ("conv1", "FusedGroupConvolution"), ("bn1", "FusedBatchNorm"), ("dw2", "FusedGroupConvolution"),
         ("bn2", "FusedBatchNorm"), ("rect", "Convolution"), ("bn3", "BatchNorm"), ("relu3", "ReLU"),
         ("dropout", "Dropout"), ("fc", "InnerProduct")]  # fmt: skip
     bn1, dw2, bn2 = fused.layer[2:5]

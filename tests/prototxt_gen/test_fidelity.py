@@ -90,7 +90,7 @@ def test_depth_of_the_networks():
         names = [
             c.name for c in counts(table, row).layers if c.type == "FusedGroupConvolution" and "shortcut" not in c.name
         ]
-        assert len(names) + 2 == row.get("depth", 20)
+        assert len(names) + 1 == row.get("depth", 20)
 
 
 def test_tables_are_the_given_ones():
