@@ -97,9 +97,9 @@ def test_a_net_of_others():
     stock = with_random_blobs(parse(FOREIGN))
     fused = to_fused(stock)
     assert types(fused) == [
-        ("input", "Input"), ("conv1", "FusedGroupConvolution"), ("bn1", "FusedBatchNorm"), ("dw2", "FusedGroupConvolution"),
-        ("bn2", "FusedBatchNorm"), ("rect", "Convolution"), ("bn3", "BatchNorm"), ("relu3", "ReLU"),
-        ("dropout", "Dropout"), ("fc", "InnerProduct")]  # fmt: skip
+        ("input", "Input"), ("conv1", "FusedGroupConvolution"), ("bn1", "FusedBatchNorm"),
+        ("dw2", "FusedGroupConvolution"), ("bn2", "FusedBatchNorm"), ("rect", "Convolution"), ("bn3", "BatchNorm"),
+        ("relu3", "ReLU"), ("dropout", "Dropout"), ("fc", "InnerProduct")]  # fmt: skip
     bn1, dw2, bn2 = fused.layer[2:5]
     assert (list(bn1.bottom), list(bn1.top)) == (["conv1"], ["conv1", "conv1_skip"])
     assert bn1.fused_batch_norm_param.relu and bn1.fused_batch_norm_param.eps == np.float32(0.001)
