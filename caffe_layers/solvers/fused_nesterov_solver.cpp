@@ -14,6 +14,9 @@ void FusedNesterovSolver<Dtype>::SetUp() {
   CHECK(type == "L1" || type == "L2") << "FusedNesterov solver: regularization_type is \"" << type
                                       << "\": must be \"L1\" or \"L2\"";
   FindMoving();
+#ifndef CPU_ONLY
+  if (this->param_.cuda_graphs() && Caffe::mode() == Caffe::GPU) graphs_.reset(new StepGraphs<Dtype>(this));
+#endif
 }
 
 template <typename Dtype>

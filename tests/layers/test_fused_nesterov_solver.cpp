@@ -40,8 +40,7 @@ class FusedNesterovSolverTest : public MultiDeviceTest<TypeParam> {
     CHECK(google::protobuf::TextFormat::ParseFromString(kNet, param.mutable_net_param()));
     param.set_type(type);
     param.set_solver_mode(Caffe::mode() == Caffe::GPU ? SolverParameter::GPU : SolverParameter::CPU);
-    return shared_ptr<SGDSolver<Dtype>>(
-        dynamic_cast<SGDSolver<Dtype>*>(SolverRegistry<Dtype>::CreateSolver(param)));
+    return shared_ptr<SGDSolver<Dtype>>(dynamic_cast<SGDSolver<Dtype>*>(SolverRegistry<Dtype>::CreateSolver(param)));
   }
 
   void ExpectSame(SGDSolver<Dtype>& stock, SGDSolver<Dtype>& ours, const string& what) const {

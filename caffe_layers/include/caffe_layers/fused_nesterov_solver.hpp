@@ -1,10 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "caffe/sgd_solvers.hpp"
 #include "caffe_layers/kernels/nesterov_kernels.hpp"
+#include "caffe_layers/step_graphs.hpp"
 
 namespace caffe {
 
@@ -15,6 +17,8 @@ namespace caffe {
  * solver.prototxt is the stock solver's with type: "FusedNesterov"; every field means the same, iter_size,
  * clip_gradients and regularization_type L1 included, and weights agree with the stock solver's up to rounding.
  * Snapshots are interchangeable: a .solverstate does not name its solver.
+ *
+ * cuda_graphs: true, on a GPU: see StepGraphs. Ignored on the CPU.
  *
  * Two differences that training does not see: after a step, diffs hold the gradients instead of the update; and blobs
  * with lr_mult 0 that have no momentum (batch norm's statistics) are left alone instead of having zeros subtracted.
@@ -36,8 +40,11 @@ class FusedNesterovSolver : public NesterovSolver<Dtype> {
   void FindMoving();
   caffe_layers::ParameterArray<Dtype> Parameter(int param_id, Dtype rate) const;
 
-  vector<int> moving_;  // learnable_params that an update may change
+  vector<int> moving_;                                      // learnable_params that an update may change
   vector<caffe_layers::ParameterArray<Dtype>> parameters_;  // theirs, gathered anew for every update
+#ifndef CPU_ONLY
+  std::unique_ptr<StepGraphs<Dtype>> graphs_;
+#endif
 };
 
 }  // namespace caffe
