@@ -7,10 +7,11 @@ namespace caffe_layers {
 
 namespace {
 
-/// Kernel parameters may take 4 KB (CUDA Programming Guide, function parameters), of which the step takes a little.
+/// As many as the 4 KB of a kernel's parameters hold (CUDA Programming Guide, function parameters), with the step and
+/// its alignment.
 template <typename T>
 struct ParameterArrays {
-  static constexpr int kMax = 3840 / sizeof(ParameterArray<T>);
+  static constexpr int kMax = (4096 - sizeof(NesterovStep<T>) - 8) / sizeof(ParameterArray<T>);
   ParameterArray<T> at[kMax];
 };
 
