@@ -51,15 +51,6 @@ class Record:
         """Relative to the results folder."""
         return Path(self.name) / f"seed{self.seed}_e{self.epochs:g}.json"
 
-    @property
-    def table(self) -> str:
-        return self.name.partition("/")[0]
-
-    @property
-    def source(self) -> str:
-        """The code that gave it: the commit, marked if files differed from it."""
-        return self.commit + ("-dirty" if self.dirty else "")
-
 
 def results_folder() -> Path:
     return project_root() / "experiments" / "results"
@@ -140,26 +131,16 @@ def read_records(folder: Path | None = None) -> list[Record]:
     return sorted(found, key=lambda record: (record.name, record.epochs, record.seed))
 
 
-def check_commits(records: Iterable[Record]) -> None:
-    """Raises Invalid where records of one table or figure come from different commits, or from uncommitted code."""
-    tables = defaultdict(lambda: defaultdict(list))
+def check_commits(table: str, records: Iterable[Record]) -> None:
+    """Raises Invalid where the records of a table or figure come from different commits, or from uncommitted code."""
+    sources = defaultdict(list)
     for record in records:
-        tables[record.table][record.source].append(str(record.path))
-    problems = []
-    for table, sources in sorted(tables.items()):
-        if len(sources) > 1:
-            problems.append(f"{table}: results of {len(sources)} commits mixed: {_list(sources)}")
-        elif any(source.endswith("-dirty") for source in sources):
-            problems.append(f"{table}: results of uncommitted code: {_list(sources)}")
-    if problems:
-        raise Invalid("; ".join(problems))
-
-
-def _list(sources: dict[str, list[str]]) -> str:
-    return ", ".join(
-        f"{source[:10]}{'-dirty' * source.endswith('-dirty')} ({len(paths)}, such as {paths[0]})"
-        for source, paths in sorted(sources.items())
-    )
+        sources[record.commit[:10] + " with uncommitted changes" * record.dirty].append(str(record.path))
+    found = ", ".join(f"{source} ({len(paths)}, such as {paths[0]})" for source, paths in sorted(sources.items()))
+    if len(sources) > 1:
+        raise Invalid(f"{table}: results of {len(sources)} commits mixed: {found}")
+    if any("uncommitted" in source for source in sources):
+        raise Invalid(f"{table}: results of uncommitted code: {found}")
 
 
 def thin_out(points: Iterable[tuple[int, float]], scale: float = 1) -> list[list[float]]:
