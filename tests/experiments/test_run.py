@@ -34,9 +34,7 @@ def project(tmp_path, lmdb_of_noise):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore if package == "experiments" else None)
     (tmp_path / "experiments/catalogue.csv").write_text(COLUMNS)
     datasets = tmp_path / "prototxt_gen/datasets.py"
-    datasets.write_text(
-        datasets.read_text().replace('"cifar10", 10, 50_000, 10_000', f'"cifar10", 10, {TRAIN}, {TEST}')
-    )
+    datasets.write_text(datasets.read_text().replace("10, 50_000, 10_000", f"10, {TRAIN}, {TEST}"))
     lmdb_of_noise(tmp_path / "data/cifar10", 32, TEST)
     facts = {"name": "cifar10", "num_classes": 10, "train": {"records": TRAIN}, "test": {"records": TEST},
              "image": {"channels": 3, "height": 32, "width": 32}, "mean": [127.5] * 3, "std": [73.9] * 3}  # fmt: skip
@@ -100,9 +98,9 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project):
 
     process = start(project, "table4/a", "--seed", 1)
     wait_for_snapshot(folder)
-    (caffe,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split() or children(process.pid)
-    os.kill(int(caffe), signal.SIGKILL)
+    (caffe,) = children(process.pid)
     process.kill()
+    os.kill(caffe, signal.SIGKILL)
     process.communicate()
     assert not (project / f"experiments/results/{name}.json").exists()
     with open(folder / "train.log", "a") as log:
@@ -113,12 +111,16 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project):
     assert f"{name}: resuming from experiments/runs/{name}/a_iter_" in result.stdout
     resumed = record(project, name)
     assert resumed.resumed == 1
-    assert resumed.curve == whole.curve and resumed.test_loss == whole.test_loss
+    for key in ("train_accuracy", "test_loss", "test_accuracy"):
+        assert resumed.curve[key] == whole.curve[key], key
+    pairs = zip(resumed.curve["train_loss"], whole.curve["train_loss"], strict=True)
+    assert sum(a != b for a, b in pairs) <= 1  # Caffe's average over the last iterations starts anew
+    assert resumed.test_loss == whole.test_loss
 
 
-def children(pid: int) -> list[str]:
-    """A thread of run.py started caffe."""
-    return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()  # a thread of run.py starts caffe
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project):
@@ -190,7 +192,7 @@ def test_a_snapshot_that_was_not_written_to_its_end_is_passed_over(project):
     assert run(project, "table4/a", "--seed", 1, "--epochs", 4).returncode == 0
     folder = project / "experiments/runs/table4/a/seed1_e4"
     prefix, cwd = "experiments/runs/table4/a/seed1_e4/a", Path.cwd()
-    snapshots = sorted(folder.glob("*.solverstate"), key=lambda path: path.stat().st_size)
+    assert len(list(folder.glob("*.solverstate"))) > 1
     try:
         os.chdir(project)  # snapshots name their model relative to the project's root
         newest = newest_snapshot(prefix)
@@ -200,4 +202,4 @@ def test_a_snapshot_that_was_not_written_to_its_end_is_passed_over(project):
             assert newest_snapshot(prefix) != newest
     finally:
         os.chdir(cwd)
-    assert len(snapshots) > 1 and newest.name == "a_iter_40.solverstate"
+    assert newest.name == "a_iter_40.solverstate"
