@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The paper's experiments: one row of catalogue.csv for each training that its tables 2 to 7 and figures 2 to 4 ask for.
+"""The paper's experiments: a row of catalogue.csv for each training that its tables 2 to 7 and figures 2 to 4 ask for.
 
-K: channels per branch of the 1x1 convolutions (IGC-V1: of the 3x3), one for all stages or one for each, 5x6x6 where those of
-a block differ. L: group convolutions in a block, likewise. paper, deviation: printed accuracy in percent; figures have none
-printed. nearest: of a figure's K the one nearest to the complementary condition. same_as: the row with the same network and
-data set, which is trained instead. Figure 2 has 3000 parameters a block and K's of `design.py sweep --params 3000 --layers L`,
-figure 3 the blocks of `design.py sweep --params 4752`.
+K: channels per branch of the 1x1 convolutions (IGC-V1: of the 3x3), one for all stages or one for each, 5x6x6 where
+those of a block differ. L: group convolutions in a block, likewise. paper, deviation: the printed accuracy in percent;
+figures print none. nearest: of figure 2's K for one L, that nearest to the complementary condition. same_as: the row
+with the same network and data set, which is trained instead. Figure 2 has 3000 parameters in a block and some of the K
+of `design.py sweep --params 3000 --layers L`, figure 3 the blocks of `design.py sweep --params 4752`.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def select(patterns: list[str]) -> list[Run]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Writes the folders of the catalogue's runs: networks, solver, readme.")
+    parser = argparse.ArgumentParser(description="Writes the folders of the catalogue's runs.")
     parser.add_argument("names", nargs="*", default=["*"], metavar="NAME", help="such as 'table4/*' (default: all)")
     parser.add_argument("--force", action="store_true", help="replace files that differ")
     args = parser.parse_args()

@@ -1,7 +1,6 @@
 """Results of training runs: one JSON file for each run, seed and number of epochs, under experiments/results/.
 
-`results/<run>/seed<S>_e<E>.json`, where <run> is the catalogue's name, such as table4/igcv2_c64_d8_cifar100. docs/experiments.md
-describes the keys.
+results/<run>/seed<S>_e<E>.json, where <run> is the catalogue's name, such as table4/igcv2_c64_d8_cifar100.
 """
 
 import json
