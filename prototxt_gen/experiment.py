@@ -19,7 +19,7 @@ ENGINES = ("fused", "stock")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are; label: a name of its own."""
+    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are; label: its own name."""
 
     arch: str
     options: Options = field(default_factory=Options)

@@ -1,6 +1,5 @@
 """run.py as its users start it, with the real Caffe, on a copy of the project with a tiny data set and catalogue."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,32 +13,6 @@ import pytest
 from experiments.caffe_log import read_log
 from experiments.records import read_record
 from experiments.train import newest_snapshot
-
-ROOT = Path(__file__).resolve().parents[2]
-COLUMNS = (
-    "name,arch,width,depth,downsampling,K,L,dataset,epochs,seeds,paper,deviation,nearest,same_as\n"
-    "table4/a,xception,2,5,yes,,2,cifar10,40,2,,,,\n"
-    "table4/b,xception,3,5,yes,,2,cifar10,40,2,,,,\n"
-    "table6/a,xception,2,5,yes,,2,cifar10,40,2,,,,table4/a\n"
-    "table4/bad,igcv2,7,5,yes,2,3,cifar10,40,2,,,,\n"
-)
-TRAIN, TEST = 640, 100  # images: 10 iterations of 64 in an epoch
-
-
-@pytest.fixture
-def project(tmp_path, lmdb_of_noise):
-    """Without caffe_layers/ in it, the packages take the current folder for the project's root."""
-    for package in ("experiments", "prototxt_gen"):
-        ignore = shutil.ignore_patterns("__pycache__", "runs", "results", "table*", "figure*")
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore if package == "experiments" else None)
-    (tmp_path / "experiments/catalogue.csv").write_text(COLUMNS)
-    datasets = tmp_path / "prototxt_gen/datasets.py"
-    datasets.write_text(datasets.read_text().replace("10, 50_000, 10_000", f"10, {TRAIN}, {TEST}"))
-    lmdb_of_noise(tmp_path / "data/cifar10", 32, TEST)
-    facts = {"name": "cifar10", "num_classes": 10, "train": {"records": TRAIN}, "test": {"records": TEST},
-             "image": {"channels": 3, "height": 32, "width": 32}, "mean": [127.5] * 3, "std": [73.9] * 3}  # fmt: skip
-    (tmp_path / "data/cifar10/dataset.json").write_text(json.dumps(facts))
-    return tmp_path
 
 
 def command(*args):
@@ -57,7 +30,7 @@ def start(project, *args) -> subprocess.Popen:
 
 
 def wait_for_snapshot(folder: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(folder.glob("*.solverstate")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -114,7 +87,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project):
     for key in ("train_accuracy", "test_loss", "test_accuracy"):
         assert resumed.curve[key] == whole.curve[key], key
     pairs = zip(resumed.curve["train_loss"], whole.curve["train_loss"], strict=True)
-    assert sum(a != b for a, b in pairs) <= 1  # Caffe's average over the last iterations starts anew
+    # Caffe's average over the last iterations starts anew, and is rounded otherwise
+    assert sum(a != pytest.approx(b, rel=1e-4) for a, b in pairs) <= 1
     assert resumed.test_loss == whole.test_loss
 
 
@@ -127,7 +101,7 @@ def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project):
     process = start(project, "table4/a", "table4/b", "--seed", 1)
     wait_for_snapshot(project / "experiments/runs/table4/a/seed1_e40")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "table4/a/seed1_e40: stopped at a snapshot" in output and "table4/b" not in output
     assert not (project / "experiments/results").exists()
@@ -146,7 +120,7 @@ def test_a_training_with_other_settings_is_not_gone_on_with(project):
     process = start(project, "table4/a", "--seed", 1)
     wait_for_snapshot(folder)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     solver = folder / "solver.prototxt"
     solver.write_text(solver.read_text().replace("base_lr: 0.1", "base_lr: 0.2"))
     result = run(project, "table4/a", "--seed", 1)
@@ -158,7 +132,7 @@ def test_two_trainings_of_one_folder_do_not_meet(project):
     wait_for_snapshot(project / "experiments/runs/table4/a/seed1_e40")
     result = run(project, "table4/a", "--seed", 1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert result.returncode == 1 and "train.log is being written by a training that still runs" in result.stderr
 
 
