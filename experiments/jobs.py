@@ -3,14 +3,14 @@
 import hashlib
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from experiments import machine
 from experiments.caffe_log import CaffeLog
-from experiments.catalogue import Run
+from experiments.catalogue import Run, catalogue
 from experiments.records import CURVES, Record, results_folder, thin_out, write_record
 from experiments.train import ATTEMPT, Training, TrainingError
 from prototxt_gen.command_line import Invalid, project_root
@@ -117,6 +117,18 @@ class Job:
             hardware=machine.hardware(self.threads, self.gpu),
             versions=machine.versions(),
         )
+
+
+def list_jobs(
+    runs: list[Run], seeds: Iterable[int] | None, epochs: float | None, gpu: str | None = None, threads: int = 1
+) -> list[Job]:
+    """For each seed all runs, each network once; seeds and epochs as the catalogue says where they are None."""
+    jobs = [
+        Job(run, seed, epochs or run.epochs, gpu, threads)
+        for run in dict.fromkeys(catalogue()[run.trained] for run in runs)
+        for seed in (range(1, run.seeds + 1) if seeds is None else seeds)
+    ]
+    return sorted(jobs, key=lambda job: job.seed)
 
 
 def _sha256(text: str) -> str:

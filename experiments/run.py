@@ -19,8 +19,8 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiments.catalogue import Run, catalogue, select
-from experiments.jobs import PREPARE, Job, runs_folder
+from experiments.catalogue import Run, select
+from experiments.jobs import PREPARE, Job, list_jobs, runs_folder
 from experiments.records import read_record
 from experiments.train import Stopped, Training, TrainingError, caffe_binary
 from prototxt_gen.command_line import Invalid, Parser, command, project_root
@@ -63,15 +63,11 @@ def find_jobs(args) -> list[Job]:
     )
     if args.resume:
         return begun_jobs(args, runs, threads)
-    jobs = {}
     for run in runs:
-        trained = catalogue()[run.trained]
-        if trained is not run:
-            print(f"{run.name} is the same network as {trained.name}, which is trained for both")
-        for seed in [args.seed] if args.seed is not None else range(1, (args.seeds or run.seeds) + 1):
-            job = Job(trained, seed, args.epochs or trained.epochs, args.gpu, threads)
-            jobs[job.name] = job
-    return list(jobs.values())
+        if run.same_as:
+            print(f"{run.name} is the same network as {run.same_as}, which is trained for both")
+    seeds = range(1, args.seeds + 1) if args.seeds else None if args.seed is None else [args.seed]
+    return list_jobs(runs, seeds, args.epochs, args.gpu, threads)
 
 
 def begun_jobs(args, runs: list[Run], threads: int) -> list[Job]:
