@@ -152,8 +152,8 @@ def main(argv=None):
         write(texts, pictures, out)
     except OSError as error:
         raise Invalid(f"cannot write {error.filename}: {error.strerror}") from None
-    trained = sum(bool(r.records) and not r.run.same_as for r in results.values())
-    print(f"{plural(trained, 'trained run')} of {len(results)}: {out}/report.html, {out}/report.md")
+    head = summary(results)
+    print(f"{head['trained']} of {head['runs']} runs trained: {out}/report.html, {out}/report.md")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from experiments import report
 from experiments.catalogue import catalogue
 from experiments.records import Record, write_record
 from experiments.report_curves import learning_curves
-from experiments.report_figures import figure2, kind
+from experiments.report_figures import figure2, figure3, kind
 from experiments.report_results import collect, size
 from experiments.report_tables import differences, make_tables
 from prototxt_gen.command_line import Invalid
@@ -193,6 +193,15 @@ def test_figure_2_warns_of_different_schedules():
     records = [record(SWEEP[0], epochs=10.0), record(SWEEP[1], epochs=20.0)]
     note = next(picture for picture in figure2(collect(records)) if picture.title == "L = 4").note
     assert "1 seed, 10 of 400 epochs / 1 seed, 20 of 400 epochs" in note and "do not compare" in note
+
+
+def test_figure_3_has_widths_and_non_sparsities_of_theory(made):
+    widths, densities = (picture.svg for picture in figure3(collect([]))[1:])
+    for run in catalogue().values():
+        if run.table == "figure3":
+            per_branch = [int(k) for k in run.K.split("x")] * (1 if "x" in run.K else int(run.L) - 1)
+            assert f">{run.width}</text>" in widths
+            assert f">{(9 + sum(per_branch)) / (9 * run.width):.3f}</text>" in densities  # Q / (S C^2)
 
 
 def test_pictures_are_files_that_the_markdown_shows(made):
