@@ -106,6 +106,12 @@ def test_table_7_shows_the_error_of_table_3s_run(made):
     assert cells(made, "7", "IGC-V2*-C416, D = 20")[6] == "22.50 (1 seed, 400 epochs)"
 
 
+def test_records_of_a_run_that_stands_in_two_tables_count_in_both():
+    named = "table7/igcv2star_c416_d20_cifar100"
+    results = collect([record(named, accuracy=70.0), record(catalogue()[named].trained, 2, accuracy=71.0)])
+    assert results[named].accuracy == results[catalogue()[named].trained].accuracy == 70.5
+
+
 @pytest.mark.parametrize("table", ["2", "3", "4", "5", "6"])
 def test_every_printed_row_is_there_with_our_count_beside_it(made, table):
     paper, text = PAPER[f"table{table}"], (made / "report.md").read_text()
