@@ -54,6 +54,10 @@ $(RUN)/solver.prototxt: $(STAMPS)/installed
 experiments: $(STAMPS)/installed ## a folder with prototxt for every training of the paper, in experiments/
 	@$(BIN)/python experiments/catalogue.py
 
+.PHONY: report
+report: $(STAMPS)/installed ## the results beside the paper's tables and figures: experiments/results/report.html, .md
+	@$(BIN)/python experiments/report.py
+
 DATA_COMMAND = $(if $(filter cifar%,$(DATASET)),cifar.py --dataset $(DATASET),$(subst -,_,$(DATASET)).py)
 data/$(DATASET)/dataset.json: | $(STAMPS)/installed
 	@echo "== preparing $(DATASET)"

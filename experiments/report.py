@@ -19,7 +19,7 @@ from experiments.report_curves import learning_curves, scatter
 from experiments.report_figures import figure2, figure3, figure4
 from experiments.report_pictures import Picture
 from experiments.report_results import Result, collect, epochs_of, plural
-from experiments.report_tables import differences, make_tables
+from experiments.report_tables import DATASETS, differences, make_tables
 from prototxt_gen.command_line import Invalid, Parser, command
 
 FIGURES = (
@@ -82,12 +82,11 @@ def _scope(found: list[Result]) -> str:
 
 
 def machine(record: Record) -> str:
-    hardware = record.hardware
-    gpu = f"{hardware['gpu']}, " if hardware.get("gpu") else ""
-    return (
-        f"{gpu}{hardware['cpu']}, {plural(hardware['threads'], 'thread')} of {plural(hardware['cores'], 'core')}, "
-        f"{hardware['memory_gb']:g} GB"
-    )
+    """'AMD EPYC, 2 threads of 4 cores, 8 GB', with the GPU in front if there is one."""
+    has = record.hardware.get
+    threads = f"{plural(has('threads'), 'thread')} of {plural(has('cores'), 'core')}" if has("threads") else ""
+    memory = f"{has('memory_gb'):g} GB" if has("memory_gb") else ""
+    return ", ".join(part for part in (has("gpu"), has("cpu"), threads, memory) if part) or "unknown"
 
 
 def _unique(values: Iterable[str]) -> list[str]:
@@ -119,6 +118,7 @@ def render(results: dict[str, Result], mixed: list[str]) -> tuple[dict[str, str]
         "curves": learning_curves(results),
         "trained": [result for result in results.values() if result.records and not result.run.same_as],
         "machine": machine,
+        "datasets": DATASETS.values(),
     }
     texts = {name: templates.get_template(name).render(values) for name in ("report.html", "report.md")}
     return texts, [picture for _, _, pictures in figures for picture in pictures] + scatters
@@ -152,8 +152,8 @@ def main(argv=None):
         write(texts, pictures, out)
     except OSError as error:
         raise Invalid(f"cannot write {error.filename}: {error.strerror}") from None
-    trained = sum(bool(r.records) and not r.run.same_as for r in results.values())
-    print(f"{plural(trained, 'trained run')} of {len(results)}: {out}/report.html, {out}/report.md")
+    head = summary(results)
+    print(f"{head['trained']} of {head['runs']} runs trained: {out}/report.html, {out}/report.md")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _learning_curve(result: Result) -> Picture:
         above.legend(above.get_lines()[:2], ("training (running mean)", "test"), loc="lower right", ncols=2)
 
     picture = Picture(f"curve_{run.name.replace('/', '_')}", run.name, note)
-    return draw(picture, paint, nrows=2, sharex=True, height_ratios=(2, 1))
+    return draw(picture, paint, png=False, nrows=2, sharex=True, height_ratios=(2, 1))
 
 
 def _by_epoch(record: Record, curve: str) -> tuple[np.ndarray, np.ndarray]:

@@ -65,16 +65,19 @@ class Picture:
         self.tips[gid] = text
 
 
-def draw(picture: Picture, paint: Callable, size: tuple[float, float] = SIZE, **layout) -> Picture:
-    """Has `paint(picture, axes)` draw it, and fills in svg and png. layout: as for pyplot.subplots."""
+def draw(picture: Picture, paint: Callable, png: bool = True, **layout) -> Picture:
+    """Has `paint(picture, axes)` draw it, and fills in svg and, if asked for, png. layout: as for pyplot.subplots."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained", **layout)
+        figure, axes = plt.subplots(figsize=SIZE, layout="constrained", **layout)
         paint(picture, axes)
-        png, svg = io.BytesIO(), io.StringIO()
-        figure.savefig(png, format="png", dpi=130, metadata={"Software": None})
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once for both files
+        svg, image = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        if png:
+            figure.savefig(image, format="png", dpi=130, metadata={"Software": None})
         plt.close(figure)
-    picture.png, picture.svg = png.getvalue(), _for_page(svg.getvalue(), picture)
+    picture.svg, picture.png = _for_page(svg.getvalue(), picture), image.getvalue()
     return picture
 
 

@@ -103,7 +103,7 @@ def epochs_of(epochs: float, paper: float) -> str:
 
 
 def collect(records: Iterable[Record]) -> dict[str, Result]:
-    """A Result for each run of the catalogue, by its name.
+    """A Result for each run of the catalogue, by its name; runs that are the same training share their records.
 
     Raises Invalid for a record of no run, or of a network other than the run's.
     """
@@ -113,7 +113,7 @@ def collect(records: Iterable[Record]) -> dict[str, Result]:
             select([record.name])  # says which names are near
             raise Invalid(f"unknown run '{record.name}'")
         _check_network(record)
-        by_name.setdefault(record.name, []).append(record)
+        by_name.setdefault(catalogue()[record.name].trained, []).append(record)
     return {run.name: _result(run, by_name.get(run.trained, [])) for run in catalogue().values()}
 
 
