@@ -134,7 +134,8 @@ def check_commits(table: str, records: Iterable[Record]) -> None:
     """Raises Invalid where the records of a table or figure come from different commits, or from uncommitted code."""
     sources = defaultdict(list)
     for record in records:
-        sources[record.commit[:10] + " with uncommitted changes" * record.dirty].append(str(record.path))
+        for commit in record.commit.split("+"):  # several: resumed under another one
+            sources[commit[:10] + " with uncommitted changes" * record.dirty].append(str(record.path))
     found = ", ".join(f"{source} ({len(paths)}, such as {paths[0]})" for source, paths in sorted(sources.items()))
     if len(sources) > 1:
         raise Invalid(f"{table}: results of {len(sources)} commits mixed: {found}")

@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiments.catalogue import Run, select
+from experiments.catalogue import Run, catalogue, select
 from experiments.jobs import PREPARE, Job, list_jobs, runs_folder
 from experiments.records import read_record
 from experiments.train import Stopped, Training, TrainingError, caffe_binary
@@ -55,6 +55,8 @@ def find_jobs(args) -> list[Job]:
     for option in ("seeds", "jobs", "threads"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise Invalid(f"--{option} {value}: at least 1 is needed")
+    if args.epochs is not None and not args.epochs > 0:
+        raise Invalid(f"--epochs {args.epochs:g}: more than 0 are needed")
     if not args.names and not args.resume:
         raise Invalid("no run named: give names or patterns of experiments/catalogue.csv, or --resume")
     runs = select(args.names or ["*"])
@@ -73,7 +75,7 @@ def find_jobs(args) -> list[Job]:
 def begun_jobs(args, runs: list[Run], threads: int) -> list[Job]:
     """Those with a run folder and no record, within the given names, seeds and epochs. Raises Invalid if none is."""
     found = []
-    for run in runs:
+    for run in dict.fromkeys(catalogue()[run.trained] for run in runs):
         for folder in sorted((runs_folder() / run.name).glob("seed*_e*")):
             if match := re.fullmatch(r"seed(\d+)_e([\d.e+-]+)", folder.name):
                 job = Job(run, int(match[1]), float(match[2]), args.gpu, threads)
@@ -100,9 +102,15 @@ def check_data(dataset: str) -> None:
             )
 
 
-def check_gpu(gpu: str) -> None:
-    """Raises Invalid if Caffe cannot use this GPU."""
-    result = subprocess.run([caffe_binary(), "device_query", f"-gpu={gpu}"], capture_output=True, text=True)
+def check_caffe(gpu: str | None) -> None:
+    """Raises Invalid if there is no Caffe, or it cannot use this GPU."""
+    try:
+        caffe = caffe_binary()
+    except TrainingError as error:
+        raise Invalid(str(error)) from None
+    if gpu is None:
+        return
+    result = subprocess.run([caffe, "device_query", f"-gpu={gpu}"], capture_output=True, text=True)
     if result.returncode == 0:
         return
     fatal = re.search(r"^F\d{4,8} .*?\] (.*)", result.stderr, re.MULTILINE)
@@ -161,8 +169,7 @@ def main(argv=None):
         return 0
     for dataset in {job.run.dataset: None for job in jobs}:
         check_data(dataset)
-    if args.gpu is not None:
-        check_gpu(args.gpu)
+    check_caffe(args.gpu)
     queue = Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, queue.stop)

@@ -142,6 +142,7 @@ def test_two_trainings_of_one_folder_do_not_meet(project):
         ([], "no run named"),
         (["tabel4/a"], "unknown run 'tabel4/a': did you mean table4/a"),
         (["table4/a", "--seeds", "0"], "--seeds 0: at least 1 is needed"),
+        (["table4/a", "--epochs", "0"], "--epochs 0: more than 0 are needed"),
         (["--resume"], "none of these runs is begun and unfinished"),
         (["table4/a", "--gpu", "0"], "--gpu 0: "),
     ],
