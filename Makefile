@@ -24,7 +24,8 @@ CUDA_ARCH ?= 90
 BIN := .venv/bin
 STAMPS := build/stamps
 SOURCES := $(shell find caffe_layers cmake prototxt_gen data_prep experiments -type f \
-             -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' 2>/dev/null)
+             -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' \
+             -not -path 'experiments/table*' -not -path 'experiments/figure*' 2>/dev/null)
 
 # $(call logged,NAME,COMMAND[,FILTER]): COMMAND's output in log/NAME.log and, through FILTER, on the screen.
 logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log $(if $(3),| $(3)) || \
@@ -48,6 +49,14 @@ $(RUN)/learning_curve.png: $(RUN)/solver.prototxt data/$(DATASET)/dataset.json
 $(RUN)/solver.prototxt: $(STAMPS)/installed
 	@$(BIN)/python prototxt_gen/make_net.py --arch $(ARCH) --width $(WIDTH) --depth $(DEPTH) --dataset $(DATASET) \
 	  --epochs $(EPOCHS) --out $(RUN) --force
+
+.PHONY: experiments
+experiments: $(STAMPS)/installed ## a folder with prototxt for every training of the paper, in experiments/
+	@$(BIN)/python experiments/catalogue.py
+
+.PHONY: report
+report: $(STAMPS)/installed ## the results beside the paper's tables and figures: experiments/results/report.html, .md
+	@$(BIN)/python experiments/report.py
 
 DATA_COMMAND = $(if $(filter cifar%,$(DATASET)),cifar.py --dataset $(DATASET),$(subst -,_,$(DATASET)).py)
 data/$(DATASET)/dataset.json: | $(STAMPS)/installed
