@@ -110,6 +110,14 @@ bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py --caffe "$(CURDIR)/$(BIN)/caffe")
 
+.PHONY: bench-gpu
+bench-gpu: ## on a GPU: every block and whole training steps, ours, PyTorch and a copy (docs/gpu_step.md)
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "error: no GPU on this machine (nvidia-smi finds none): nothing measured" >&2; exit 1; }
+	@$(MAKE) build cuda-check
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
+	@test -d build/bench_gpu || $(BIN)/python benchmarks/bench_gpu.py prepare build/bench_gpu
+	@$(call logged,bench_gpu,$(BIN)/python benchmarks/bench_gpu.py run build/bench_gpu --programs build/cuda/caffe/bin)
+
 .PHONY: cuda-check
 cuda-check: $(STAMPS)/venv ## compile and link everything with CUDA, cuDNN and NCCL; needs nvcc, no GPU
 	@echo "== building with CUDA for sm_$(CUDA_ARCH) in build/cuda (CUDA_ARCH=80, CUDA_ARCH='80;90' for others)"

@@ -67,7 +67,7 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
                     const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
                     void* workspace, cudaStream_t stream);
 
-/// Fused kernels: one launch forward, four backward.
+/// Fused kernels: one launch forward, at most three backward.
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_tiles();
 
