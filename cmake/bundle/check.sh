@@ -58,7 +58,7 @@ EOF
   for engine in fused stock; do
     "$project/$python" "$project/prototxt_gen/make_net.py" --arch igcv2 --width 64 --depth 8 --dataset data \
       --epochs 10 --engine $engine --out $engine
-    sed -i "s|$PWD|/work|" $engine/*.prototxt
+    sed -i "s|\"[^\"]*$root/work/|\"/work/|" $engine/*.prototxt
   done
 ) >"$root/work/prepare.log" 2>&1 || { tail -20 "$root/work/prepare.log" && fail "no data or net"; }
 

@@ -18,8 +18,14 @@ WITHOUT = {
     "libopencv_core": ("libGLX", "liblapack", "libblas"),
     "libhdf5_serial": ("libcurl", "libcrypto"),
 }
-# OpenCV calls these before it knows an image's format.
-HARMLESS = {"GDALAllRegister", "TIFFSetErrorHandler", "TIFFSetWarningHandler"}
+# OpenCV calls these before it knows an image's format. They return 1, an error where that matters.
+HARMLESS = {
+    "GDALAllRegister",
+    "TIFFSetErrorHandler",
+    "TIFFSetWarningHandler",
+    "WebPGetFeaturesInternal",
+    "_ZN7Imf_3_114ChromaticitiesC1ERKN9Imath_3_14Vec2IfEES5_S5_S5_",  # of OpenEXR
+}
 
 
 def symbols(file: Path, kind: str) -> dict[str, str]:
@@ -34,8 +40,8 @@ def stub_source(library: str, functions: Iterable[str]) -> str:
     text = "#include <stdio.h>\n#include <stdlib.h>\nstatic void stop(const char* function) {\n"
     text += f'  fprintf(stderr, "%s: {library} is left out of this bundle\\n", function);\n  abort();\n}}\n'
     for number, function in enumerate(sorted(functions)):
-        body = "" if function in HARMLESS else f'stop("{function}");'
-        text += f'void f{number}(void) __asm__("{function}");\nvoid f{number}(void) {{ {body} }}\n'
+        body = "" if function in HARMLESS else f'stop("{function}"); '
+        text += f'int f{number}(void) __asm__("{function}");\nint f{number}(void) {{ {body}return 1; }}\n'
     return text
 
 
