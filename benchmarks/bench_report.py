@@ -1,6 +1,18 @@
 """The table and the chart of bench_net.py."""
 
+import subprocess
 from pathlib import Path
+
+MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
+
+
+def commit() -> str:
+    """Of this checkout; empty where there is no git, as on a machine that got only the files."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, cwd=Path(__file__).parent, text=True, capture_output=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def markdown(results: list[dict], batch: int, machine: dict | None = None) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.bench_net import MODES
+from benchmarks.bench_report import MODES
 from prototxt_gen.proto import read_net
 
 
