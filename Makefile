@@ -37,8 +37,9 @@ SOURCES := $(shell find caffe_layers cmake prototxt_gen data_prep experiments -t
              -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' 2>/dev/null)
 
 # $(call logged,NAME,COMMAND[,FILTER]): COMMAND's output in log/NAME.log and, through FILTER, on the screen.
-logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log $(if $(3),| $(3)) || \
-  { echo "error: this step failed; its full output is in log/$(1).log" >&2; exit 1; }
+LOG := log$(if $(WITH_CUDA),/cuda$(CUDA))
+logged = mkdir -p $(LOG) && { $(2); } 2>&1 | tee $(LOG)/$(1).log $(if $(3),| $(3)) || \
+  { echo "error: this step failed; its full output is in $(LOG)/$(1).log" >&2; exit 1; }
 
 .PHONY: help
 help: ## this list
@@ -95,7 +96,7 @@ BUILD_OPTIONS = -C build-dir=$(BUILD) $(DEFINE).CPU_ONLY=OFF $(DEFINE).CMAKE_CUD
   $(DEFINE).CMAKE_CUDA_COMPILER=$$(cat $(STAMPS)/cuda)
 
 $(STAMPS)/installed: $(STAMPS)/venv $(if $(WITH_CUDA),$(STAMPS)/cuda) CMakeLists.txt README.md $(SOURCES)
-	@echo "== building Caffe and installing it into $(VENV) (log/build.log)"
+	@echo "== building Caffe and installing it into $(VENV) ($(LOG)/build.log)"
 	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation $(if $(WITH_CUDA),$(BUILD_OPTIONS)) \
 	  ".[dev]",$(BUILD_PROGRESS))
 	@touch $@
