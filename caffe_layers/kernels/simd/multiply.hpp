@@ -24,6 +24,34 @@ struct Planes {
   T* at(int channel) const { return data + (order ? order[channel] : channel) * pitch; }
 };
 
+/// What is done to results before they are stored: those of the last stage get the residual and the ReLU.
+template <typename T>
+struct Finish {
+  const T* residual;  ///< laid out as top; null: none
+  const T* top;
+  bool relu;
+
+  const T* residual_at(const T* to) const { return residual + (to - top); }
+  bool any() const { return residual || relu; }
+};
+
+template <typename T>
+inline Vector<T> positive_part(Vector<T> x) {
+  return x < Vector<T>{} ? Vector<T>{} : x;
+}
+
+/// Does it to `count` results that are stored already.
+template <typename T>
+inline void finish_run(const Finish<T>& finish, T* to, ptrdiff_t count) {
+  if (!finish.any()) return;
+  for (ptrdiff_t i = 0; i < count; i += kLanes<T>) {
+    const int lanes = static_cast<int>(smaller<ptrdiff_t>(count - i, kLanes<T>));
+    Vector<T> y = load_first(to + i, lanes);
+    if (finish.residual) y += load_first(finish.residual_at(to + i), lanes);
+    store_first(to + i, finish.relu ? positive_part<T>(y) : y, lanes);
+  }
+}
+
 /// Outputs computed together: with 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
 constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
 
@@ -52,7 +80,7 @@ inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inpu
 /// BLOCK outputs x VECTORS vectors of pixels, or the first `lanes` pixels of one vector.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
 inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
-                           T* const* out, ptrdiff_t out_at, int lanes) {
+                           T* const* out, ptrdiff_t out_at, int lanes, const Finish<T>& finish) {
   Vector<T> sum[BLOCK][VECTORS];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) {
@@ -69,6 +97,23 @@ inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, cons
       const Vector<T> weight = broadcast(packed[b]);
 #pragma GCC unroll 3
       for (int v = 0; v < VECTORS; ++v) sum[b][v] += weight * x[v];
+    }
+  }
+  if (finish.residual) {
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCK; ++b) {
+#pragma GCC unroll 3
+      for (int v = 0; v < VECTORS; ++v) {
+        const T* from = finish.residual_at(out[b] + out_at + v * kLanes<T>);
+        sum[b][v] += WHOLE ? load(from) : load_first(from, lanes);
+      }
+    }
+  }
+  if (finish.relu) {
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCK; ++b) {
+#pragma GCC unroll 3
+      for (int v = 0; v < VECTORS; ++v) sum[b][v] = positive_part<T>(sum[b][v]);
     }
   }
 #pragma GCC unroll 8
@@ -88,35 +133,36 @@ inline void multiply_block(int inputs, const T* const* in, ptrdiff_t in_at, cons
 /// All outputs for one column of pixels.
 template <typename T, int VECTORS, bool WHOLE>
 inline void multiply_column(int inputs, const T* const* in, ptrdiff_t in_at, int outputs, const T* packed,
-                            const T* bias, T* const* out, ptrdiff_t out_at, int lanes) {
+                            const T* bias, T* const* out, ptrdiff_t out_at, int lanes, const Finish<T>& finish) {
   for (int o = 0, block; o < outputs; o += block, packed += inputs * block) {
     block = next_block(outputs - o);
     const T* b = bias ? bias + o : nullptr;
     if (block == 8)
-      multiply_block<T, kOutputBlock, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
-    if (block == 4) multiply_block<T, 4, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
-    if (block == 2) multiply_block<T, 2, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
-    if (block == 1) multiply_block<T, 1, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes);
+      multiply_block<T, kOutputBlock, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes, finish);
+    if (block == 4) multiply_block<T, 4, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes, finish);
+    if (block == 2) multiply_block<T, 2, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes, finish);
+    if (block == 1) multiply_block<T, 1, VECTORS, WHOLE>(inputs, in, in_at, packed, b, out + o, out_at, lanes, finish);
   }
 }
 
-/// out[o] = bias[o] + sum over i of weight(o, i) in[i], with the weights packed; bias may be null.
+/// out[o] = bias[o] + sum over i of weight(o, i) in[i], with the weights packed, and finished; bias may be null.
 template <typename T>
 void multiply(const Region& region, int inputs, const T* const* in, int outputs, const T* packed, const T* bias,
-              T* const* out) {
+              T* const* out, const Finish<T>& finish) {
   for (int row = 0; row < region.rows; ++row) {
     const ptrdiff_t in_row = row * region.in_pitch, out_row = row * region.out_pitch;
     int column = 0, vectors;
     for (; (vectors = (region.width - column) / kLanes<T>) > 0; column += vectors * kLanes<T>) {
       vectors = vectors == 4 ? 2 : smaller(vectors, 3);  // 4 = 2 + 2: a single vector wastes half the arithmetic units
       const ptrdiff_t in_at = in_row + column, out_at = out_row + column;
-      if (vectors == 3) multiply_column<T, 3, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0);
-      if (vectors == 2) multiply_column<T, 2, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0);
-      if (vectors == 1) multiply_column<T, 1, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0);
+      if (vectors == 3) multiply_column<T, 3, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0, finish);
+      if (vectors == 2) multiply_column<T, 2, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0, finish);
+      if (vectors == 1) multiply_column<T, 1, true>(inputs, in, in_at, outputs, packed, bias, out, out_at, 0, finish);
     }
     const int left = region.width - column;
     if (left)
-      multiply_column<T, 1, false>(inputs, in, in_row + column, outputs, packed, bias, out, out_row + column, left);
+      multiply_column<T, 1, false>(inputs, in, in_row + column, outputs, packed, bias, out, out_row + column, left,
+                                   finish);
   }
 }
 

@@ -75,7 +75,7 @@ inline Region region_of(const Split& split, int rows, int width, int pitch) {
 /// Rows first_row .. first_row + rows - 1 of the output; `out` begins at first_row.
 template <typename T>
 void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
-                     int rows, const Planes<T>& out, const SpatialScratch<T>& scratch) {
+                     int rows, const Planes<T>& out, const Finish<T>& finish, const SpatialScratch<T>& scratch) {
   const Split split = input_split<T>(stage);
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
   const int band = split.rows - reach(stage), width = stage.out_width;
@@ -92,9 +92,12 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
         scratch.planes[o] = staged ? scratch.staging + o * split.phase_size : out.at(first + o) + at;
       }
       multiply(region_of(split, count, width, width), inputs, scratch.taps, outputs,
-               packed + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes);
+               packed + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes,
+               staged ? Finish<T>{} : finish);
       for (int o = 0; o < outputs && staged; ++o) {
-        copy_rows(scratch.planes[o], split.pitch, count, width, out.at(first + o) + at, width);
+        T* to = out.at(first + o) + at;
+        copy_rows(scratch.planes[o], split.pitch, count, width, to, width);
+        finish_run(finish, to, static_cast<ptrdiff_t>(count) * width);
       }
     }
   }
@@ -153,7 +156,7 @@ void input_gradient_phase(const FusedStage& stage, const Split& split, int phase
   }
   multiply(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch),
            stage.group_outputs * (last_tap - first_tap), scratch.taps, stage.group_inputs, packed,
-           static_cast<const T*>(nullptr), scratch.planes);
+           static_cast<const T*>(nullptr), scratch.planes, Finish<T>{});
 }
 
 /// The rows of one group's input gradient that are row phase `a`: `rows` as above.
