@@ -87,8 +87,8 @@ void spatial_stage(const Image<T>& image, int s) {
     depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0),
                       image.finish(s), scratch.zeros);
   } else {
-    spatial_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
-                    image.finish(s), scratch);
+    spatial_forward(stage, image.input(s, 0), image.parameters.weight[s], bias, image.first_row, rows,
+                    image.output(s, 0), image.finish(s), scratch);
   }
 }
 
@@ -105,8 +105,8 @@ void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   for (int g = 0; g < stage.group; ++g) {
     const int in = g * stage.group_inputs, out = g * stage.group_outputs;
     multiply<T>({1, pixels, 0, 0}, stage.group_inputs, scratch.in + in, stage.group_outputs,
-                image.shared.packed[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs, bias ? bias + out : nullptr,
-                scratch.out + out, image.finish(s));
+                image.parameters.weight[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs,
+                bias ? bias + out : nullptr, scratch.out + out, image.finish(s));
   }
 }
 
@@ -246,22 +246,21 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
   }
 }
 
-/// Weights for forward, and for backward their transposes.
 template <typename T>
-void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                  const SpatialScratch<T>& scratch, bool transposed) {
+void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                       const SpatialScratch<T>& scratch) {
   const int zero = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
-    const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
-    const T* weight = parameters.weight[s];
+    const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+    if (is_spatial(stage)) {
+      transpose_spatial_weights(stage, parameters.weight[s], shared.transposed[s], scratch);
+      continue;
+    }
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
-      pack(weight + at, outputs, inputs, inputs, 1, &zero, 1, shared.packed[s] + at);
-      if (transposed && !is_spatial(stage))
-        pack(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+      gather_weights(parameters.weight[s] + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
     }
-    if (transposed && is_spatial(stage)) pack_spatial_transposed(stage, weight, shared.transposed[s], scratch);
   }
 }
 
@@ -275,7 +274,6 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
              void* workspace) {
   const Workspace<T> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
-  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, false);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
   const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
@@ -311,7 +309,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
               const FusedGradients<T>& gradients, void* workspace) {
   const Workspace<T> memory(chain, true);
   const Shared<T> shared = memory.shared(workspace);
-  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, true);
+  transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)

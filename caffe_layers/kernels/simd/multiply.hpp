@@ -62,17 +62,14 @@ inline int next_block(int left) {
   return block;
 }
 
-/// Weights in the order in which multiply reads them: for each block of outputs, for each input, the block's weights.
-/// Input i * num_taps + t of output o is weight[o * output_stride + i * input_stride + tap[t]].
+/// A row of weights per output, as multiply reads them, from weights in another order: input i * num_taps + t of output
+/// o is weight[o * output_stride + i * input_stride + tap[t]].
 template <typename T>
-inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inputs, ptrdiff_t input_stride,
-                 const int* tap, int num_taps, T* packed) {
-  for (int o = 0, block; o < outputs; o += block) {
-    block = next_block(outputs - o);
+inline void gather_weights(const T* weight, int outputs, ptrdiff_t output_stride, int inputs, ptrdiff_t input_stride,
+                           const int* tap, int num_taps, T* gathered) {
+  for (int o = 0; o < outputs; ++o) {
     for (int i = 0; i < inputs; ++i) {
-      for (int t = 0; t < num_taps; ++t) {
-        for (int b = 0; b < block; ++b) *packed++ = weight[(o + b) * output_stride + i * input_stride + tap[t]];
-      }
+      for (int t = 0; t < num_taps; ++t) *gathered++ = weight[o * output_stride + i * input_stride + tap[t]];
     }
   }
 }
@@ -80,8 +77,9 @@ inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inpu
 /// BLOCK outputs for the pixels from `begin` on, as far as whole columns of VECTORS vectors go: their end is returned.
 /// Or, if not WHOLE, for the first `lanes` pixels after begin.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
-inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
+inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, const T* weight, const T* bias,
                             T* const* out, int begin, int end, int lanes, const Finish<T>& finish) {
+  const ptrdiff_t row = inputs;
   int column = begin;
   for (; column + (WHOLE ? VECTORS * kLanes<T> : 1) <= end; column += VECTORS * kLanes<T>) {
     Vector<T> sum[BLOCK][VECTORS];
@@ -90,18 +88,18 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = bias ? broadcast(bias[b]) : Vector<T>{};
     }
-    const T* weights = packed;
+    const T* weights = weight;
 #pragma GCC unroll 4
-    for (int i = 0; i < inputs; ++i, weights += BLOCK) {
+    for (int i = 0; i < inputs; ++i, ++weights) {
       const T* from = in[i] + in_at + column;
       Vector<T> x[VECTORS];
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) x[v] = WHOLE ? load(from + v * kLanes<T>) : load_first(from, lanes);
 #pragma GCC unroll 8
       for (int b = 0; b < BLOCK; ++b) {
-        const Vector<T> weight = broadcast(weights[b]);
+        const Vector<T> factor = broadcast(weights[b * row]);
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) sum[b][v] += weight * x[v];
+        for (int v = 0; v < VECTORS; ++v) sum[b][v] += factor * x[v];
       }
     }
     if (finish.residual) {
@@ -139,25 +137,25 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
 
 /// BLOCK outputs for a strip of `width` pixels, in columns of VECTORS vectors; what is left in narrower ones.
 template <typename T, int BLOCK, int VECTORS>
-inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
+inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* weight, const T* bias,
                            T* const* out, int begin, int width, const Finish<T>& finish) {
   const int end =
-      multiply_columns<T, BLOCK, VECTORS, true>(inputs, in, in_at, packed, bias, out, begin, width, 0, finish);
+      multiply_columns<T, BLOCK, VECTORS, true>(inputs, in, in_at, weight, bias, out, begin, width, 0, finish);
   if constexpr (VECTORS > 1) {
-    multiply_strip<T, BLOCK, VECTORS / 2>(inputs, in, in_at, packed, bias, out, end, width, finish);
+    multiply_strip<T, BLOCK, VECTORS / 2>(inputs, in, in_at, weight, bias, out, end, width, finish);
   } else {
-    multiply_columns<T, BLOCK, 1, false>(inputs, in, in_at, packed, bias, out, end, width, width - end, finish);
+    multiply_columns<T, BLOCK, 1, false>(inputs, in, in_at, weight, bias, out, end, width, width - end, finish);
   }
 }
 
 /// As many vectors as give each multiply-add unit enough sums to wait for.
 template <typename T, int BLOCK>
-inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
+inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* weight, const T* bias,
                            T* const* out, ptrdiff_t out_at, int width, const Finish<T>& finish) {
   T* to[BLOCK];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
-  multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, packed, bias, to, 0, width, finish);
+  multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, weight, bias, to, 0, width, finish);
 }
 
 /// Pixels treated for all outputs before the next: their inputs take half of a first-level cache of 32 KB.
@@ -167,9 +165,9 @@ int strip_pixels(int inputs) {
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / column) * column;
 }
 
-/// out[o] = bias[o] + sum over i of weight(o, i) in[i], with the weights packed, and finished; bias may be null.
+/// out[o] = bias[o] + sum over i of weight[o * inputs + i] in[i], finished; bias may be null.
 template <typename T>
-void multiply(const Region& region, int inputs, const T* const* in, int outputs, const T* packed, const T* bias,
+void multiply(const Region& region, int inputs, const T* const* in, int outputs, const T* weight, const T* bias,
               T* const* out, const Finish<T>& finish) {
   const int strip = strip_pixels<T>(inputs);
   for (int row = 0; row < region.rows; ++row) {
@@ -178,7 +176,7 @@ void multiply(const Region& region, int inputs, const T* const* in, int outputs,
       const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
       for (int o = 0, block; o < outputs; o += block) {
         block = next_block(outputs - o);
-        const T *w = packed + static_cast<ptrdiff_t>(o) * inputs, *b = bias ? bias + o : nullptr;
+        const T *w = weight + static_cast<ptrdiff_t>(o) * inputs, *b = bias ? bias + o : nullptr;
         if (block == 8) multiply_strip<T, kOutputBlock>(inputs, in, in_at, w, b, out + o, out_at, width, finish);
         if (block == 4) multiply_strip<T, 4>(inputs, in, in_at, w, b, out + o, out_at, width, finish);
         if (block == 2) multiply_strip<T, 2>(inputs, in, in_at, w, b, out + o, out_at, width, finish);
