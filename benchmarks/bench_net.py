@@ -72,7 +72,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
             steps = torch_steps(args, folder / name / "fused" / "train_val.prototxt", mode)
             times.setdefault(f"PyTorch {mode}", []).extend(steps)
     layers = {
-        title: layer_times(args.caffe, folder / name / engine, args.steps, args.threads)
+        title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", args.steps, args.threads)
         for engine, title in ENGINES.items()
     }
     medians = {title: statistics.median(steps) for title, steps in times.items()}

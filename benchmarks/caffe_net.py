@@ -40,11 +40,10 @@ def step_times(log: str, display: int) -> list[float]:
     return [1000 * float(s) / display for s in re.findall(rf"iter/s, ([\d.e+-]+)s/{display} iters\)", log)]
 
 
-def layer_times(caffe: Path, folder: Path, iterations: int, threads: int) -> dict[str, list[float]]:
-    """[forward, backward] ms of all layers of each type."""
-    net = folder / "train_val.prototxt"
+def layer_times(caffe: Path, net: Path, iterations: int, threads: int, phase: str = "TRAIN") -> dict[str, list[float]]:
+    """[forward, backward] ms of all layers of each type in a prototxt."""
     types = {layer.name: layer.type for layer in read_net(net).layer}
-    log, _ = run([caffe, "time", "-model", net, "-phase", "TRAIN", "-iterations", str(iterations)], threads)
+    log, _ = run([caffe, "time", "-model", net, "-phase", phase, "-iterations", str(iterations)], threads)
     times = defaultdict(lambda: [0.0, 0.0])
     for name, direction, ms in re.findall(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms", log):
         times[types.get(name, "Split")][direction == "backward"] += float(ms)

@@ -9,9 +9,10 @@ import argparse
 import re
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
-_LINE = re.compile(r"^[IWEF](?:\d{8}|\d{4}) \d\d:\d\d:\d\d\.\d+ +\d+ (?P<file>\S+):\d+\] (?P<text>.*)$")
+_LINE = re.compile(r"^[IWEF](?P<stamp>(?:\d{8}|\d{4}) \d\d:\d\d:\d\d\.\d+) +\d+ \S+:\d+\] (?P<text>.*)$")
 _NUMBER = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan))"
 _LOSS = re.compile(rf"^Iteration (\d+)(?: \(.*\))?, loss = {_NUMBER}$")
 _RATE = re.compile(rf"^Iteration (\d+), lr = {_NUMBER}$")
@@ -25,12 +26,15 @@ class CaffeLog:
     """Values by iteration: train and test map a net output's name (loss, accuracy) to [(iteration, value)].
 
     `smoothed_loss` is the solver's own, averaged over average_loss iterations; `rate` the learning rate.
+    `train_times` and `test_times`: when these iterations were logged, in seconds since 1970.
     """
 
     train: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     test: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     smoothed_loss: list[tuple[int, float]] = field(default_factory=list)
     rate: list[tuple[int, float]] = field(default_factory=list)
+    train_times: dict[int, float] = field(default_factory=dict)
+    test_times: dict[int, float] = field(default_factory=dict)
     done: bool = False
 
     @property
@@ -44,38 +48,68 @@ class CaffeLog:
 
 def read_log(path: Path) -> CaffeLog:
     """The log at `path`. Lines that are none of Caffe's are passed over."""
-    return parse_log(path.read_text(errors="replace"))
+    return parse_log(path.read_text(errors="replace"), datetime.fromtimestamp(path.stat().st_mtime))
 
 
-def parse_log(text: str) -> CaffeLog:
-    """A log's text. A last line without its newline may lack digits, and is left out."""
-    log = CaffeLog()
-    at: dict[str, int | None] = {"Train": None, "Test": None}
+def parse_log(text: str, written: datetime | None = None) -> CaffeLog:
+    """A log's text. A last line without its newline may lack digits, and is left out.
+
+    written: local time when the log was last written, by default now; it tells the year where the lines do not.
+    """
+    log, state = CaffeLog(), _State(written or datetime.now())
     for line in text[: text.rfind("\n") + 1].splitlines():
         if match := _LINE.match(line):
-            _parse_message(match["text"], log, at)
+            _parse_message(match["text"], log, state, match["stamp"])
     return log
 
 
-def _parse_message(text: str, log: CaffeLog, at: dict[str, int | None]) -> None:
-    """`at`: the iterations that lines without one belong to."""
+@dataclass
+class _State:
+    """train, test: the iterations that lines without one belong to."""
+
+    written: datetime
+    train: int | None = None
+    test: int | None = None
+
+    def seconds(self, stamp: str) -> float:
+        """Since 1970, of a stamp in local time; without a year, the last one that puts it before `written`."""
+        date, _, time = stamp.partition(" ")
+        latest = self.written + timedelta(days=1)
+        years = [""] if len(date) == 8 else range(latest.year, latest.year - 9, -1)  # nine have a 29 February
+        for year in years:
+            try:
+                found = datetime.strptime(f"{year}{date} {time}", "%Y%m%d %H:%M:%S.%f")
+            except ValueError:
+                continue
+            if year == "" or found <= latest:
+                return found.timestamp()
+        return self.written.timestamp()
+
+
+def _parse_message(text: str, log: CaffeLog, state: _State, stamp: str) -> None:
     if match := _LOSS.match(text):
-        at["Train"] = int(match[1])
-        _add(log.smoothed_loss, at["Train"], match[2])
+        state.train = int(match[1])
+        _add(log.smoothed_loss, state.train, match[2])
+        log.train_times[state.train] = state.seconds(stamp)
     elif match := _RATE.match(text):
         _add(log.rate, int(match[1]), match[2])
     elif match := _TEST.match(text):
-        at["Test"] = int(match[1]) if match[2] == "0" else None
+        state.test = int(match[1]) if match[2] == "0" else None
     elif match := _OUTPUT.match(text):
-        iteration = at[match[1]]
-        if iteration is not None:
-            values = log.train if match[1] == "Train" else log.test
-            _add(values.setdefault(match[2], []), iteration, match[3])
+        _parse_output(match, log, state, stamp)
     elif text == "Optimization Done.":
         log.done = True
     elif _RESUME.match(text):
         log.done = False
-        at.update(Train=None, Test=None)
+        state.train = state.test = None
+
+
+def _parse_output(match: re.Match, log: CaffeLog, state: _State, stamp: str) -> None:
+    if match[1] == "Train" and state.train is not None:
+        _add(log.train.setdefault(match[2], []), state.train, match[3])
+    elif match[1] == "Test" and state.test is not None:
+        _add(log.test.setdefault(match[2], []), state.test, match[3])
+        log.test_times[state.test] = state.seconds(stamp)
 
 
 def _add(values: list[tuple[int, float]], iteration: int, value: str) -> None:

@@ -5,102 +5,190 @@ The full log goes to a file; a resumed training adds to the log of the run befor
 """
 
 import argparse
+import fcntl
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+
+from google.protobuf.message import DecodeError
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from experiments import machine
 from experiments.caffe_log import CaffeLog, read_log
+from prototxt_gen.proto import pb
 
 _FIELD = r'^\s*{}:\s*"?([^"\s]+)"?'
+ATTEMPT = "== "  # begins the line that each start of caffe leaves in the log, with time, code and command
 
 
-def solver_field(solver: Path, name: str) -> str:
-    """The value of a field of solver.prototxt; exits if it is not there."""
-    match = re.search(_FIELD.format(name), solver.read_text(), re.MULTILINE)
+class TrainingError(RuntimeError):
+    """Why a training did not reach its end, in one line."""
+
+
+class Stopped(TrainingError):
+    """It was asked to stop, and did so at a snapshot."""
+
+
+def prototxt_field(path: Path, name: str) -> str:
+    """The first value of a field of a prototxt file. Raises TrainingError if it is not there."""
+    match = re.search(_FIELD.format(name), path.read_text(), re.MULTILINE)
     if not match:
-        sys.exit(f"error: {solver}: no {name}")
+        raise TrainingError(f"{path}: no {name}")
     return match[1]
 
 
 def newest_snapshot(prefix: str) -> Path | None:
-    """PREFIX_iter_N.solverstate with the largest N."""
+    """PREFIX_iter_N.solverstate with the largest N of those that were written to their end."""
     found = {}
     for path in Path(prefix).parent.glob(f"{Path(prefix).name}_iter_*.solverstate"):
         if match := re.search(r"_iter_(\d+)\.solverstate$", path.name):
             found[int(match[1])] = path
-    return found[max(found)] if found else None
+    return next((found[iteration] for iteration in sorted(found, reverse=True) if _complete(found[iteration])), None)
+
+
+def _complete(snapshot: Path) -> bool:
+    """Caffe writes the model, then the state, whose last field is current_step: a kill in between leaves less."""
+    state = pb.SolverState()
+    try:
+        state.ParseFromString(snapshot.read_bytes())
+    except DecodeError:
+        return False
+    return state.HasField("current_step") and Path(state.learned_net).exists()
 
 
 def caffe_binary() -> str:
-    """The `caffe` beside this Python, or on PATH."""
+    """The `caffe` beside this Python, or on PATH. Raises TrainingError if there is none."""
     found = shutil.which("caffe", path=str(Path(sys.executable).parent)) or shutil.which("caffe")
-    return found or sys.exit("error: there is no `caffe` executable: run `make build` or `pip install .`")
+    if not found:
+        raise TrainingError("there is no `caffe` executable: run `make build` or `pip install .`")
+    return found
 
 
-def train(solver: Path, log_path: Path, extra: list[str]) -> CaffeLog:
-    """Runs the training to its end, and returns its log. Exits with Caffe's status if that is not 0."""
-    command = [caffe_binary(), "train", f"--solver={solver}", *extra]
-    if snapshot := newest_snapshot(solver_field(solver, "snapshot_prefix")):
-        print(f"resuming from {snapshot}")
-        command.append(f"--snapshot={snapshot}")
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    max_iter = int(solver_field(solver, "max_iter"))
-    with open(log_path, "a" if snapshot else "w") as log:
-        process = subprocess.Popen(
+class Training:
+    """One training by `caffe train`. label: begins each line of progress, where several run at a time.
+
+    threads: of each process, else as OMP_NUM_THREADS says. gpu: as for `caffe train`: 0, or 0,1, or all.
+    """
+
+    def __init__(self, solver: Path, log: Path, gpu: str | None = None, threads: int | None = None, label: str = ""):
+        self.solver, self.log, self.label = solver, log, label
+        self.options = [f"--gpu={gpu}"] if gpu else []
+        self.environment = {**os.environ, "GLOG_logtostderr": "1"}
+        if threads:
+            self.environment["OMP_NUM_THREADS"] = str(threads)
+        self._process: subprocess.Popen | None = None
+        self._stopping = False
+
+    def run(self) -> CaffeLog:
+        """Trains to the end, and returns the log. Raises TrainingError, or Stopped."""
+        command = [caffe_binary(), "train", f"--solver={self.solver}", *self.options]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a+") as log:
+            self._lock(log)
+            if snapshot := newest_snapshot(prototxt_field(self.solver, "snapshot_prefix")):
+                print(f"{self.label}resuming from {snapshot}", flush=True)
+                command.append(f"--snapshot={snapshot}")
+            _cut(log, whole=snapshot is None)
+            log.write(f"{ATTEMPT}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {machine.code()} {shlex.join(command)}\n")
+            progress = self._progress()
+            status = self._follow(command, log, progress)
+        if status != 0:
+            killed = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+            raise TrainingError(f"caffe: {progress.fatal or killed} (full log: {self.log})")
+        if progress.stopped:
+            raise Stopped(f"stopped at a snapshot; the same command goes on from there (full log: {self.log})")
+        return read_log(self.log)
+
+    def stop(self) -> None:
+        """Caffe makes a snapshot and stops, if it is running, or as soon as it does."""
+        self._stopping = True
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def _lock(self, log) -> None:
+        """One training for a log. Caffe inherits the lock, so that it holds even where this process was killed."""
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{self.log} is being written by a training that still runs") from None
+
+    def _progress(self) -> "Progress":
+        net = Path(prototxt_field(self.solver, "net"))
+        batch = re.search(_FIELD.format("batch_size"), net.read_text(), re.MULTILINE) if net.exists() else None
+        return Progress(
+            int(prototxt_field(self.solver, "max_iter")),
+            int(batch[1]) if batch else None,  # the first is that of the training data
+            self.label,
+        )
+
+    def _follow(self, command: list[str], log, progress: "Progress") -> int:
+        self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "GLOG_logtostderr": "1"},
+            env=self.environment,
+            pass_fds=[log.fileno()],
         )
-        progress = Progress(max_iter)
-        while line := _next_line(process):
+        if self._stopping:
+            self.stop()
+        while line := self._next_line():
             log.write(line)
             log.flush()
             progress.show(line)
-    if process.wait() != 0:
-        fatal = [line for line in log_path.read_text(errors="replace").splitlines() if re.match(r"F\d{4,8} ", line)]
-        reason = fatal[-1].partition("] ")[2] if fatal else f"status {process.returncode}"
-        sys.exit(f"error: caffe: {reason} (full log: {log_path})")
-    result = read_log(log_path)
-    if progress.stopped:
-        sys.exit(f"stopped at a snapshot; the same command goes on from there (full log: {log_path})")
-    return result
+        return self._process.wait()
+
+    def _next_line(self) -> str:
+        while True:
+            try:
+                return self._process.stdout.readline()
+            except KeyboardInterrupt:  # caffe got it too: it makes a snapshot and stops
+                print("stopping at a snapshot ...")
 
 
-def _next_line(process: subprocess.Popen) -> str:
-    while True:
-        try:
-            return process.stdout.readline()
-        except KeyboardInterrupt:  # caffe got it too: it makes a snapshot and stops
-            print("stopping at a snapshot ...")
+def _cut(log, whole: bool) -> None:
+    """Empties the log, or takes off a last line that a kill cut short."""
+    log.seek(0)
+    log.truncate(0 if whole else len(log.read().rpartition("\n")[0].encode()) + 1)
 
 
 class Progress:
-    """A line on the screen for every loss that is displayed and every test."""
+    """A line on the screen for every loss that is displayed, with the last test's accuracy."""
 
     _LOSS = re.compile(r"Iteration (\d+) \((\S+) iter/s, .*\), loss = (\S+)")
-    _ACCURACY = re.compile(r"Test net output #\d+: (\S*accuracy\S*) = (\S+)")
+    _ACCURACY = re.compile(r"(Train|Test) net output #\d+: \S*accuracy\S* = (\S+)")
+    _FATAL = re.compile(r"F\d{4,8} .*?\] (.*)")
 
-    def __init__(self, max_iter: int):
-        self.max_iter = max_iter
+    def __init__(self, max_iter: int, batch_size: int | None = None, label: str = ""):
+        self.max_iter, self.batch_size, self.label = max_iter, batch_size, label
         self.start: tuple[float, int] | None = None
+        self.accuracy = ""
+        self.fatal = ""
         self.stopped = False
 
     def show(self, line: str) -> None:
         if match := self._LOSS.search(line):
             iteration = int(match[1])
+            speed = f"  {float(match[2]) * self.batch_size:.0f} images/s" if self.start and self.batch_size else ""
             self.start = self.start or (time.monotonic(), iteration)
-            print(f"iteration {iteration}/{self.max_iter}  loss {match[3]}{self._time_left(iteration)}", flush=True)
-        elif match := self._ACCURACY.search(line):
-            print(f"  test {match[1]} {100 * float(match[2]):.2f} %", flush=True)
+            print(
+                f"{self.label}iteration {iteration}/{self.max_iter}{speed}  loss {match[3]}{self.accuracy}"
+                f"{self._time_left(iteration)}",
+                flush=True,
+            )
+        elif (match := self._ACCURACY.search(line)) and match[1] == "Test":
+            self.accuracy = f"  test accuracy {100 * float(match[2]):.2f} %"
+        elif match := self._FATAL.match(line):
+            self.fatal = match[1]
         elif "Optimization stopped early." in line:
             self.stopped = True
 
@@ -119,9 +207,9 @@ def main() -> int:
     parser.add_argument("--gpu", help="as for `caffe train`: 0, or 0,1, or all")
     args = parser.parse_args()
     try:
-        log = train(
-            args.solver, args.log or args.solver.with_name("train.log"), [f"--gpu={args.gpu}"] if args.gpu else []
-        )
+        log = Training(args.solver, args.log or args.solver.with_name("train.log"), args.gpu).run()
+    except TrainingError as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     if log.final_test_accuracy is not None:

@@ -19,7 +19,7 @@ ENGINES = {"fused": "FusedNesterov", "stock": "Nesterov"}  # and the solver type
 
 @dataclass(frozen=True)
 class Experiment:
-    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are."""
+    """What make_net's options say. out: its folder; data_dir: where data_prep's folders are; label: its own name."""
 
     arch: str
     options: Options = field(default_factory=Options)
@@ -32,10 +32,13 @@ class Experiment:
     gpu: bool = False
     out: Path | None = None
     data_dir: Path | None = None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """Network and data set, then what differs from the defaults: igcv2_c64_d20_cifar100."""
+        if self.label:
+            return self.label
         o = self.options
         parts = [self.arch.replace("-", "_"), f"c{o.width}", f"d{o.depth}", Path(self.dataset).name.replace("-", "_")]
         if o.layers is not None:

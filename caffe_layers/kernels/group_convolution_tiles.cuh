@@ -56,7 +56,7 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
 
 template <typename T>
 void tiles_forward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
-                   const ChainParameters<T>& parameters, T* top, void* workspace, cudaStream_t stream);
+                   const ChainParameters<T>& parameters, ChainTop<T> top, void* workspace, cudaStream_t stream);
 
 template <typename T>
 size_t tiles_workspace_bytes(const GroupConvolutionChain& chain, bool backward);

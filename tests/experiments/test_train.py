@@ -9,6 +9,7 @@ import pytest
 
 from experiments.caffe_log import read_log
 from experiments.train import caffe_binary, newest_snapshot
+from prototxt_gen.proto import pb
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +67,12 @@ def test_caffes_error_is_shown(run, tmp_path):
 
 def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):
     assert newest_snapshot(str(tmp_path / "net")) is None
+    model = tmp_path / "net.caffemodel"
+    model.touch()
     for name in ("net_iter_900.solverstate", "net_iter_1000.solverstate", "other_iter_2000.solverstate"):
-        (tmp_path / name).touch()
+        state = pb.SolverState(iter=1, learned_net=str(model), current_step=0)
+        (tmp_path / name).write_bytes(state.SerializeToString())
     assert newest_snapshot(str(tmp_path / "net")).name == "net_iter_1000.solverstate"
+    model.unlink()
+    assert newest_snapshot(str(tmp_path / "net")) is None  # without its model it is of no use
     assert Path(caffe_binary()).exists()

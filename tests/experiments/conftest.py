@@ -1,0 +1,55 @@
+import json
+import shutil
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from prototxt_gen.proto import pb
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = (
+    "name,arch,width,depth,downsampling,K,L,dataset,epochs,seeds,paper,deviation,nearest,same_as\n"
+    "table4/a,xception,2,5,yes,,2,cifar10,40,2,,,,\n"
+    "table4/b,xception,3,5,yes,,2,cifar10,40,2,,,,\n"
+    "table6/a,xception,2,5,yes,,2,cifar10,40,2,,,,table4/a\n"
+    "table4/bad,igcv2,7,5,yes,2,3,cifar10,40,2,,,,\n"
+)
+TRAIN, TEST = 640, 100  # images: 10 iterations of 64 in an epoch
+
+
+@pytest.fixture
+def lmdb_of_noise():
+    """Writes a data set's two LMDBs, of a few images of noise."""
+
+    def write(folder: Path, size: int, records: int = 8, classes: int = 10) -> None:
+        rng = np.random.default_rng(0)
+        for part in ("train", "test"):
+            (folder / f"{part}_lmdb").mkdir(parents=True)
+            with (
+                lmdb.open(str(folder / f"{part}_lmdb"), map_size=1 << 24) as environment,
+                environment.begin(write=True) as transaction,
+            ):
+                for i in range(records):
+                    pixels = rng.integers(0, 256, (3, size, size), np.uint8)
+                    datum = pb.Datum(channels=3, height=size, width=size, data=pixels.tobytes(), label=i % classes)
+                    transaction.put(f"{i:08d}".encode(), datum.SerializeToString())
+
+    return write
+
+
+@pytest.fixture
+def project(tmp_path, lmdb_of_noise):
+    """Without caffe_layers/ in it, the packages take the current folder for the project's root."""
+    for package in ("experiments", "prototxt_gen"):
+        ignore = shutil.ignore_patterns("__pycache__", "runs", "results", "table*", "figure*")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore if package == "experiments" else None)
+    (tmp_path / "experiments/catalogue.csv").write_text(COLUMNS)
+    datasets = tmp_path / "prototxt_gen/datasets.py"
+    datasets.write_text(datasets.read_text().replace("10, 50_000, 10_000", f"10, {TRAIN}, {TEST}"))
+    lmdb_of_noise(tmp_path / "data/cifar10", 32, TEST)
+    facts = {"name": "cifar10", "num_classes": 10, "train": {"records": TRAIN}, "test": {"records": TEST},
+             "image": {"channels": 3, "height": 32, "width": 32}, "mean": [127.5] * 3, "std": [73.9] * 3}  # fmt: skip
+    (tmp_path / "data/cifar10/dataset.json").write_text(json.dumps(facts))
+    return tmp_path
