@@ -76,13 +76,12 @@ void spatial_stage(const Image<T>& image, int s) {
   const FusedStage& stage = image.chain.stages[s];
   const bool band = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height;
   const int rows = band ? image.rows : stage.out_height;
-  const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
+  const T *packed = image.shared.packed[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
-  if (is_depthwise_3x3(stage)) {
-    depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), scratch.zeros);
+  if (is_direct(stage)) {
+    direct_forward(stage, image.input(s, 0), packed, bias, image.first_row, rows, image.output(s, 0), scratch.zeros);
   } else {
-    spatial_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
-                    scratch);
+    spatial_forward(stage, image.input(s, 0), packed, bias, image.first_row, rows, image.output(s, 0), scratch);
   }
 }
 
@@ -163,10 +162,10 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
-  if (is_depthwise_3x3(stage)) {
+  if (is_direct(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
-    depthwise_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], weight_diff, input_diff,
-                       scratch.spatial.zeros);
+    direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
+                    weight_diff, input_diff, scratch.spatial.zeros);
   } else {
     if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
     if (input_wanted) {
@@ -249,6 +248,11 @@ void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters,
     const FusedStage& stage = chain.stages[s];
     const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
     const T* weight = parameters.weight[s];
+    if (is_direct(stage)) {
+      pack_direct(stage, false, weight, shared.packed[s]);
+      if (transposed) pack_direct(stage, true, weight, shared.transposed[s]);
+      continue;
+    }
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
       pack(weight + at, outputs, inputs, inputs, 1, &zero, 1, shared.packed[s] + at);

@@ -2,7 +2,7 @@
 
 // How the scratch memory is laid out: packed weights shared by all threads, then one Scratch per thread.
 
-#include "caffe_layers/kernels/simd/depthwise.hpp"
+#include "caffe_layers/kernels/simd/direct_gradient.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
 
 namespace caffe_layers {
@@ -92,7 +92,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
     width = larger(width, larger(stage.in_width, stage.out_width));
-    if (is_depthwise_3x3(stage)) continue;
+    if (is_direct(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
