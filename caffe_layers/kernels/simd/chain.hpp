@@ -78,7 +78,7 @@ void spatial_stage(const Image<T>& image, int s) {
   const int rows = band ? image.rows : stage.out_height;
   const T *packed = image.shared.packed[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
-  if (is_direct(stage)) {
+  if (is_direct<T>(stage)) {
     direct_forward(stage, image.input(s, 0), packed, bias, image.first_row, rows, image.output(s, 0), scratch.zeros);
   } else {
     spatial_forward(stage, image.input(s, 0), packed, bias, image.first_row, rows, image.output(s, 0), scratch);
@@ -162,7 +162,7 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
-  if (is_direct(stage)) {
+  if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
                     weight_diff, input_diff, scratch.spatial.zeros);
@@ -248,7 +248,7 @@ void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters,
     const FusedStage& stage = chain.stages[s];
     const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
     const T* weight = parameters.weight[s];
-    if (is_direct(stage)) {
+    if (is_direct<T>(stage)) {
       pack_direct(stage, false, weight, shared.packed[s]);
       if (transposed) pack_direct(stage, true, weight, shared.transposed[s]);
       continue;

@@ -20,9 +20,14 @@ constexpr int kDirectRows = kVectorBytes == 64 || STRIDE == 1 ? 4 : 2;
 template <int STRIDE>
 constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
 
-inline bool is_direct(const FusedStage& stage) {
-  return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 &&
-         stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
+inline bool is_depthwise(const FusedStage& stage) { return stage.group_inputs * stage.group_outputs == 1; }
+
+/// With several channels not on maps narrower than a vector: spatial.hpp joins their rows.
+template <typename T>
+bool is_direct(const FusedStage& stage) {
+  const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
+  return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
+         (is_depthwise(stage) || stage.out_width >= kLanes<T>);
 }
 
 /// Row y of a plane, or `zeros` outside of it.
@@ -172,7 +177,7 @@ void pack_direct(const FusedStage& stage, bool transposed, const T* weight, T* p
 template <typename T>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
                     int rows, const Planes<T>& out, const T* zeros) {
-  if (stage.group_inputs * stage.group_outputs == 1) {
+  if (is_depthwise(stage)) {
     return depthwise_forward(stage, in, packed, bias, first_row, rows, out);
   }
   const auto run = stage.stride == 1 ? direct<T, 1, kDirectOutputs<1>> : direct<T, 2, kDirectOutputs<2>>;

@@ -219,7 +219,7 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
       direct_transposed(planes.in, outputs, zeros, weight + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
                         planes.out[i]);
     }
-  } else if (inputs * outputs == 1) {
+  } else if (is_depthwise(stage)) {
     depthwise<T, 1>(planes.in[0], 0, stage.in_height, stage.in_width, packed, T(0), planes.out[0]);
   } else {
     direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, packed, nullptr);

@@ -92,7 +92,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
     width = larger(width, larger(stage.in_width, stage.out_width));
-    if (is_direct(stage)) continue;
+    if (is_direct<T>(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
