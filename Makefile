@@ -17,19 +17,30 @@ WIDTH ?= 64
 DEPTH ?= 8
 EPOCHS ?= 6
 SOURCE ?=
-RUN := experiments/runs/$(ARCH)_c$(WIDTH)_d$(DEPTH)_$(subst -,_,$(DATASET))_e$(EPOCHS)
 
+# GPU=1: build, train, test and gradcheck with CUDA, in build/cuda13 (docs/gpu.md). CUDA: 12 or 13. CUDA_ARCH: 80, '80;90'.
+# CUDA_WHEELS=no: with the libraries of an installed toolkit instead of the nvidia-* wheels.
+GPU ?=
+CUDA ?= 13
 CUDA_ARCH ?= 90
+CUDA_WHEELS ?= yes
+$(if $(filter-out 0 1,$(GPU)),$(error GPU=$(GPU) is not known: GPU=1 builds with CUDA))
+$(if $(filter 12 13,$(CUDA)),,$(error CUDA=$(CUDA) is not known: it is 12 or 13))
+WITH_CUDA := $(filter 1,$(GPU))
 
-BIN := .venv/bin
-STAMPS := build/stamps
+RUN := experiments/runs/$(ARCH)_c$(WIDTH)_d$(DEPTH)_$(subst -,_,$(DATASET))_e$(EPOCHS)$(if $(WITH_CUDA),_gpu)
+BUILD := build$(if $(WITH_CUDA),/cuda$(CUDA))
+VENV := $(if $(WITH_CUDA),$(BUILD)/venv,.venv)
+BIN := $(VENV)/bin
+STAMPS := $(BUILD)/stamps
 SOURCES := $(shell find caffe_layers cmake prototxt_gen data_prep experiments -type f \
              -not -path '*/__pycache__/*' -not -path 'experiments/runs/*' -not -path 'experiments/results/*' \
              -not -path 'experiments/table*' -not -path 'experiments/figure*' 2>/dev/null)
 
 # $(call logged,NAME,COMMAND[,FILTER]): COMMAND's output in log/NAME.log and, through FILTER, on the screen.
-logged = mkdir -p log && { $(2); } 2>&1 | tee log/$(1).log $(if $(3),| $(3)) || \
-  { echo "error: this step failed; its full output is in log/$(1).log" >&2; exit 1; }
+LOG := log$(if $(WITH_CUDA),/cuda$(CUDA))
+logged = mkdir -p $(LOG) && { $(2); } 2>&1 | tee $(LOG)/$(1).log $(if $(3),| $(3)) || \
+  { echo "error: this step failed; its full output is in $(LOG)/$(1).log" >&2; exit 1; }
 
 .PHONY: help
 help: ## this list
@@ -48,7 +59,7 @@ $(RUN)/learning_curve.png: $(RUN)/solver.prototxt data/$(DATASET)/dataset.json
 
 $(RUN)/solver.prototxt: $(STAMPS)/installed
 	@$(BIN)/python prototxt_gen/make_net.py --arch $(ARCH) --width $(WIDTH) --depth $(DEPTH) --dataset $(DATASET) \
-	  --epochs $(EPOCHS) --out $(RUN) --force
+	  --epochs $(EPOCHS) $(if $(WITH_CUDA),--gpu) --out $(RUN) --force
 
 .PHONY: experiments
 experiments: $(STAMPS)/installed ## a folder with prototxt for every training of the paper, in experiments/
@@ -77,48 +88,77 @@ $(STAMPS)/system-packages: system-packages.txt cmake/install_system_packages.sh
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
 	  "$$($(PYTHON) --version 2>&1), but 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@echo "== making .venv"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "== making $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(call logged,venv,$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "numpy>=1.26")
 	@touch $@
 
-$(STAMPS)/installed: $(STAMPS)/venv CMakeLists.txt README.md $(SOURCES)
-	@echo "== building Caffe and installing it into .venv (log/build.log)"
-	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation ".[dev]",$(BUILD_PROGRESS))
+# Holds the path of nvcc.
+$(STAMPS)/cuda: $(wildcard cmake/cuda/*.txt cmake/cuda/get_compiler.sh) $(STAMPS)/venv
+	@cmake/cuda/get_compiler.sh $(CUDA) $(BUILD)/compiler $(BIN)/python > $@
+	@echo "== CUDA $(CUDA) for sm_$(CUDA_ARCH): $$(cat $@)"
+	@$(if $(filter yes,$(CUDA_WHEELS)),$(call logged,cuda_wheels,$(BIN)/python -m pip install --quiet --no-deps \
+	  -r cmake/cuda/libraries-$(CUDA).txt))
+
+DEFINE := -C cmake.define
+BUILD_OPTIONS = -C build-dir=$(BUILD) $(DEFINE).CPU_ONLY=OFF $(DEFINE).CMAKE_CUDA_ARCHITECTURES='$(CUDA_ARCH)' \
+  $(DEFINE).CMAKE_CUDA_COMPILER=$$(cat $(STAMPS)/cuda)
+
+$(STAMPS)/installed: $(STAMPS)/venv $(if $(WITH_CUDA),$(STAMPS)/cuda) CMakeLists.txt README.md $(SOURCES)
+	@echo "== building Caffe and installing it into $(VENV) ($(LOG)/build.log)"
+	@$(call logged,build,$(BIN)/python -m pip install --verbose --no-build-isolation $(if $(WITH_CUDA),$(BUILD_OPTIONS)) \
+	  ".[dev]",$(BUILD_PROGRESS))
 	@touch $@
 
 .PHONY: test
 test: lint $(STAMPS)/tests ## everything: linters, Caffe's own suite, our C++ and Python tests
 	@echo "== testing"
-	@$(call logged,test,PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest)
+	@$(call logged,test,PATH="$(CURDIR)/$(BIN):$$PATH" CAFFE_BUILD=$(BUILD) $(BIN)/python -m pytest)
 
 $(STAMPS)/tests: $(STAMPS)/installed $(shell find tests/layers -type f 2>/dev/null)
 	@echo "== building the C++ tests"
-	@$(call logged,build_tests,cmake --build build)
+	@$(call logged,build_tests,cmake --build $(BUILD))
 	@touch $@
 
 .PHONY: gradcheck
-gradcheck: $(STAMPS)/tests ## gradient checks of our layers alone
-	@build/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*'
+gradcheck: $(STAMPS)/tests ## gradient checks of our layers; with GPU=1 also everything that compares GPU and CPU
+	@$(BUILD)/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*$(if $(WITH_CUDA),:*/2.*:*/3.*:*Cuda*)'
 
 .PHONY: bench
 bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock Caffe, PyTorch if installed, a copy
 	@$(call logged,bench,$(BIN)/python benchmarks/bench_group_convolution.py)
 
 .PHONY: bench-net
-bench-net: $(STAMPS)/installed ## a training step of whole networks: ours, stock Caffe, PyTorch (about 10 minutes)
+bench-net: $(STAMPS)/installed ## training steps and inference of whole networks: ours, stock Caffe, PyTorch, ONNX Runtime (about 20 minutes)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py --caffe "$(CURDIR)/$(BIN)/caffe")
+	@$(call logged,bench_inference,$(BIN)/python benchmarks/bench_inference.py --caffe "$(CURDIR)/$(BIN)/caffe")
+
+.PHONY: bench-gpu
+bench-gpu: ## on a GPU: every block and whole training steps, ours, PyTorch and a copy (docs/gpu_step.md)
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "error: no GPU on this machine (nvidia-smi finds none): nothing measured" >&2; exit 1; }
+	@$(MAKE) build cuda-check
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
+	@test -d build/bench_gpu || $(BIN)/python benchmarks/bench_gpu.py prepare build/bench_gpu
+	@$(call logged,bench_gpu,$(BIN)/python benchmarks/bench_gpu.py run build/bench_gpu --programs build/cuda/caffe/bin)
 
 .PHONY: cuda-check
-cuda-check: $(STAMPS)/venv ## compile and link everything with CUDA, cuDNN and NCCL; needs nvcc, no GPU
-	@echo "== building with CUDA for sm_$(CUDA_ARCH) in build/cuda (CUDA_ARCH=80, CUDA_ARCH='80;90' for others)"
-	@test -x build/cuda/venv/bin/python || $(PYTHON) -m venv build/cuda/venv
-	@build/cuda/venv/bin/python -m pip install --quiet numpy
-	@build/cuda/venv/bin/python -m pip install --quiet --no-deps -r cmake/cuda-wheels.txt
-	@$(call logged,cuda_check,cmake -S . -B build/cuda -G Ninja -DCPU_ONLY=OFF "-DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCH)" \
-	  -DPython_EXECUTABLE=$(CURDIR)/build/cuda/venv/bin/python && cmake --build build/cuda)
-	@echo "built and linked: build/cuda/caffe"
+cuda-check: ## compile and link everything with CUDA, cuDNN and NCCL; needs no GPU (CUDA=12, CUDA_ARCH=80)
+	@$(MAKE) GPU=1 build/cuda$(CUDA)/stamps/tests
+	@echo "built and linked: build/cuda$(CUDA)/caffe"
+
+BUNDLE ?= bundle
+.PHONY: gpu-bundle
+gpu-bundle: ## a folder that runs on a machine with nothing but NVIDIA's driver and CUDA's libraries (BUNDLE=FOLDER)
+	@$(MAKE) GPU=1 build/cuda$(CUDA)/stamps/tests
+	@echo "== writing $(BUNDLE)"
+	@$(call logged,gpu_bundle,PATH="$(CURDIR)/build/cuda$(CUDA)/venv/bin:$$PATH" \
+	  python cmake/bundle/bundle.py build/cuda$(CUDA) $(BUNDLE))
+
+SUITE ?= bookworm
+.PHONY: gpu-bundle-check
+gpu-bundle-check: ## tries the bundle's CPU side in a bare Debian root (SUITE=trixie); needs root and debootstrap
+	@$(call logged,gpu_bundle_check,cmake/bundle/check.sh $(BUNDLE) $(CUDA) $(SUITE))
 
 CPP_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.hpp' '*.cu' '*.cuh' '*.h')
 

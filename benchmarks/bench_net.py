@@ -18,12 +18,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_report import markdown, write_chart
+from benchmarks.bench_report import MODES, commit, markdown, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
 from prototxt_gen import make_net
 
 ROOT = Path(__file__).resolve().parents[1]
-MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
@@ -73,7 +72,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
             steps = torch_steps(args, folder / name / "fused" / "train_val.prototxt", mode)
             times.setdefault(f"PyTorch {mode}", []).extend(steps)
     layers = {
-        title: layer_times(args.caffe, folder / name / engine, args.steps, args.threads)
+        title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", args.steps, args.threads)
         for engine, title in ENGINES.items()
     }
     medians = {title: statistics.median(steps) for title, steps in times.items()}
@@ -82,8 +81,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
 
 def machine(threads: int) -> dict:
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True, stdout=subprocess.PIPE).stdout
-    return {"cpu": model, "kernel": platform.release(), "threads": threads, "commit": commit.strip()}
+    return {"cpu": model, "kernel": platform.release(), "threads": threads, "commit": commit()}
 
 
 def make_parser() -> argparse.ArgumentParser:

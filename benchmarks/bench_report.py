@@ -1,6 +1,18 @@
-"""The table and the chart of bench_net.py."""
+"""The tables and charts of bench_net.py and bench_inference.py."""
 
+import subprocess
 from pathlib import Path
+
+MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
+
+
+def commit() -> str:
+    """Of this checkout; empty where there is no git, as on a machine that got only the files."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, cwd=Path(__file__).parent, text=True, capture_output=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def markdown(results: list[dict], batch: int, machine: dict | None = None) -> str:
@@ -26,20 +38,47 @@ def markdown(results: list[dict], batch: int, machine: dict | None = None) -> st
 
 
 def layer_table(result: dict) -> list[str]:
+    """layer_ms: title -> layer type -> list of ms, such as [forward, backward]."""
     titles = list(result["layer_ms"])
     types = sorted(
         {kind for times in result["layer_ms"].values() for kind in times},
-        key=lambda kind: -max(sum(times.get(kind, [0, 0])) for times in result["layer_ms"].values()),
+        key=lambda kind: -max(sum(times.get(kind, [0])) for times in result["layer_ms"].values()),
     )
     rows = ["| layer type | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for kind in types:
-        cells = [result["layer_ms"][title].get(kind) for title in titles]
-        rows.append(f"| {kind} | " + " | ".join("" if c is None else f"{c[0]:.2f} / {c[1]:.2f}" for c in cells) + " |")
+        cells = [result["layer_ms"][title].get(kind, []) for title in titles]
+        rows.append(f"| {kind} | " + " | ".join(" / ".join(f"{ms:.2f}" for ms in cell) for cell in cells) + " |")
     return rows
 
 
-def write_chart(results: list[dict], path: Path):
-    """Bars of ms per step, one group per net, on a logarithmic axis."""
+def inference_markdown(results: list[dict], machine: dict | None = None) -> str:
+    """results: of each net and batch size."""
+    lines = []
+    if machine:
+        lines += [
+            "# Inference, batch norm folded",
+            "",
+            f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}; `make bench-net`. "
+            "Each runtime through its Python interface: set the input, run, read the output.",
+            "",
+        ]
+    lines += ["| net | batch | | ms | images / s | times ours |", "|---|---|---|---|---|---|"]
+    for result in results:
+        for title, ms in result["ms"].items():
+            batch, ratio = result["batch"], ms / result["ms"]["ours"]
+            lines.append(f"| {result['net']} | {batch} | {title} | {ms:.2f} | {1000 * batch / ms:.0f} | {ratio:.2f} |")
+    for result in results:
+        lines += [
+            "",
+            f"## Where the time of {result['net']} goes, batch {result['batch']}: ms",
+            "",
+            *layer_table(result),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_chart(results: list[dict], path: Path, unit: str = "ms per training step"):
+    """Bars of ms, one group per net, on a logarithmic axis."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,9 +90,9 @@ def write_chart(results: list[dict], path: Path):
     for k, title in enumerate(titles):
         positions = [i + (k - (len(titles) - 1) / 2) * width for i in range(len(results))]
         bars = axes.bar(positions, [result["ms"][title] for result in results], width, label=title)
-        axes.bar_label(bars, fmt="%.0f", fontsize=8)
+        axes.bar_label(bars, fmt="%.3g", fontsize=8)
     axes.set_xticks(range(len(results)), [result["net"] for result in results])
-    axes.set_ylabel("ms per training step")
+    axes.set_ylabel(unit)
     axes.set_yscale("log")
     axes.legend()
     figure.savefig(path, dpi=150)

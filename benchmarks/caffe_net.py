@@ -17,22 +17,33 @@ class CaffeFailed(Exception):
 
 def train_steps(caffe: Path, folder: Path, steps: int, warm_up: int, threads: int) -> tuple[list[float], float]:
     """Milliseconds of each step of `caffe train` (data, forward, backward, update), and its peak memory in MB."""
+    solver = short_solver(folder, warm_up + steps, 1)
+    log, memory = run([caffe, "train", "-solver", solver], threads)
+    return step_times(log, 1)[warm_up:], memory
+
+
+def short_solver(folder: Path, iterations: int, display: int, **changes) -> Path:
+    """A solver.prototxt beside the folder's own that neither tests nor snapshots, with changes to its fields."""
     solver = text_format.Parse((folder / "solver.prototxt").read_text(), pb.SolverParameter())
-    solver.max_iter, solver.display, solver.average_loss = warm_up + steps, 1, 1
+    solver.max_iter, solver.display, solver.average_loss = iterations, display, 1
     solver.snapshot, solver.snapshot_after_train, solver.test_interval = 0, False, 0
     del solver.test_iter[:]
+    for name, value in changes.items():
+        setattr(solver, name, value)
     short = folder / "bench_solver.prototxt"
     short.write_text(text_format.MessageToString(solver))
-    log, memory = run([caffe, "train", "-solver", short], threads)
-    seconds = [float(s) for s in re.findall(r"iter/s, ([\d.e+-]+)s/1 iters\)", log)]
-    return [1000 * s for s in seconds[warm_up:]], memory
+    return short
 
 
-def layer_times(caffe: Path, folder: Path, iterations: int, threads: int) -> dict[str, list[float]]:
-    """[forward, backward] ms of all layers of each type."""
-    net = folder / "train_val.prototxt"
+def step_times(log: str, display: int) -> list[float]:
+    """Milliseconds of a step, in each interval of `display` steps that the log of `caffe train` shows."""
+    return [1000 * float(s) / display for s in re.findall(rf"iter/s, ([\d.e+-]+)s/{display} iters\)", log)]
+
+
+def layer_times(caffe: Path, net: Path, iterations: int, threads: int, phase: str = "TRAIN") -> dict[str, list[float]]:
+    """[forward, backward] ms of all layers of each type in a prototxt."""
     types = {layer.name: layer.type for layer in read_net(net).layer}
-    log, _ = run([caffe, "time", "-model", net, "-phase", "TRAIN", "-iterations", str(iterations)], threads)
+    log, _ = run([caffe, "time", "-model", net, "-phase", phase, "-iterations", str(iterations)], threads)
     times = defaultdict(lambda: [0.0, 0.0])
     for name, direction, ms in re.findall(r"\]\s+(\S+)\s+(forward|backward): ([\d.e+-]+) ms", log):
         times[types.get(name, "Split")][direction == "backward"] += float(ms)

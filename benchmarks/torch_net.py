@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.bench_net import MODES
+from benchmarks.bench_report import MODES
 from prototxt_gen.proto import read_net
 
 
@@ -48,22 +48,44 @@ class BatchNorm(nn.BatchNorm2d):
         return functional.relu_(y) if self.relu else y
 
 
+class Chain(nn.Module):
+    """FusedGroupConvolution: the stages with their permutations, the residual, the ReLU."""
+
+    def __init__(self, param, width: int):
+        super().__init__()
+        parts = []
+        for s in param.stage:
+            shape = (s.kernel_size, s.stride, s.pad, s.dilation)
+            convolution = nn.Conv2d(width, s.num_output, *shape, groups=s.group, bias=s.bias_term)
+            parts += [Permutation(s.permutation), convolution]
+            width = s.num_output
+        self.parts = nn.Sequential(*parts, Permutation(param.output_permutation))
+        self.relu, self.width = param.relu, width
+
+    def forward(self, x, residual=None):
+        y = self.parts(x)
+        if residual is not None:
+            y += residual
+        return functional.relu_(y) if self.relu else y
+
+
 class Net(nn.Module):
-    """The layers of a train_val.prototxt that TRAIN runs after the data layer; forward gives the loss."""
+    """The layers of a train_val.prototxt that TRAIN runs after the data layer, or those of a deploy.prototxt behind its
+    input; forward gives the loss or the probabilities."""
 
     def __init__(self, net, channels: int):
         super().__init__()
         widths = {"data": channels}
         self.steps = []  # (module's name, bottoms, tops)
         for layer in net.layer:
-            if layer.type in ("AugmentedData", "Accuracy"):
+            if layer.type in ("AugmentedData", "Input", "Accuracy"):
                 continue
             module, width = translate(layer, widths[layer.bottom[0]])
             widths.update(dict.fromkeys(layer.top, width))
             self.add_module(layer.name, module)
             self.steps.append((layer.name, list(layer.bottom), list(layer.top)))
 
-    def forward(self, data, label):
+    def forward(self, data, label=None):
         blobs = {"data": data, "label": label}
         for name, bottoms, tops in self.steps:
             blobs.update(dict.fromkeys(tops, getattr(self, name)(*(blobs[bottom] for bottom in bottoms))))
@@ -78,7 +100,8 @@ def translate(layer, width: int) -> tuple[nn.Module, int]:
         convolution = nn.Conv2d(width, p.num_output, p.kernel_size[0], stride, pad, groups=p.group, bias=p.bias_term)
         return convolution, p.num_output
     if layer.type == "FusedGroupConvolution":
-        return translate_chain(layer.fused_group_convolution_param, width)
+        chain = Chain(layer.fused_group_convolution_param, width)
+        return chain, chain.width
     if layer.type == "FusedBatchNorm":
         return BatchNorm(width, layer.fused_batch_norm_param), width
     if layer.type == "Pooling" and layer.pooling_param.global_pooling:
@@ -88,20 +111,13 @@ def translate(layer, width: int) -> tuple[nn.Module, int]:
         return nn.Linear(width, outputs), outputs
     if layer.type == "SoftmaxWithLoss":
         return nn.CrossEntropyLoss(), 1
+    if layer.type == "Softmax":
+        return nn.Softmax(dim=1), width
     raise SystemExit(f"error: layer '{layer.name}' of type {layer.type} is not translated to PyTorch")
 
 
-def translate_chain(param, width: int) -> tuple[nn.Module, int]:
-    parts = []
-    for s in param.stage:
-        parts += [
-            Permutation(s.permutation),
-            nn.Conv2d(
-                width, s.num_output, s.kernel_size, s.stride, s.pad, s.dilation, groups=s.group, bias=s.bias_term
-            ),
-        ]
-        width = s.num_output
-    return nn.Sequential(*parts, Permutation(param.output_permutation)), width
+def channel_order(mode: str) -> torch.memory_format:
+    return torch.channels_last if "channels_last" in mode else torch.contiguous_format
 
 
 def time_steps(args) -> list[float]:
@@ -111,8 +127,8 @@ def time_steps(args) -> list[float]:
     model = Net(read_net(args.net), args.channels)
     data = torch.randn(args.batch_size, args.channels, args.size, args.size)
     label = torch.randint(0, 10, (args.batch_size,))
-    if "channels_last" in args.mode:
-        model, data = model.to(memory_format=torch.channels_last), data.to(memory_format=torch.channels_last)
+    order = channel_order(args.mode)
+    model, data = model.to(memory_format=order), data.to(memory_format=order)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, nesterov=True, fused=True)
     run = torch.compile(model) if "compiled" in args.mode else model
     times = []

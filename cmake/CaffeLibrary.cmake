@@ -13,7 +13,7 @@ foreach(extension cpp cu)
   file(GLOB _files RELATIVE ${CAFFE_SOURCE} ${_globs})
   caffe_sources(libcaffe EXTENSION ${extension} BATCH 12 FILES ${_files})
   file(GLOB _our_files CONFIGURE_DEPENDS ${CAFFE_LAYERS_DIR}/layers/*.${extension}
-       ${CAFFE_LAYERS_DIR}/kernels/*.${extension})
+       ${CAFFE_LAYERS_DIR}/solvers/*.${extension} ${CAFFE_LAYERS_DIR}/kernels/*.${extension})
   list(APPEND _libcaffe ${libcaffe} ${_our_files})
 endforeach()
 

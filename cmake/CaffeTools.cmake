@@ -12,3 +12,7 @@ foreach(name IN LISTS _names)
   target_link_libraries(${name}_tool PRIVATE caffe)
   list(APPEND CAFFE_TOOLS ${name}_tool)
 endforeach()
+
+# What benchmarks/bench_gpu.py runs.
+add_executable(time_nets ${PROJECT_SOURCE_DIR}/benchmarks/time_nets.cpp)
+target_link_libraries(time_nets PRIVATE caffe)

@@ -7,7 +7,7 @@ file(GLOB _gpu /dev/nvidia[0-9]*)
 if(CMAKE_CUDA_COMPILER AND _gpu)
   set(_cpu_only OFF)
 else()
-  # A build with CUDA does not run without a GPU, so that a toolkit alone does not ask for one.
+  # Without a GPU a build with CUDA only takes longer, and needs CUDA's libraries to run.
   set(_cpu_only ON)
 endif()
 option(CPU_ONLY "Build without CUDA (default: ON unless a toolkit and a GPU are found)" ${_cpu_only})

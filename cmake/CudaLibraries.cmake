@@ -16,7 +16,8 @@ function(caffe_find_cuda_library name header library)
   mark_as_advanced(${name}_INCLUDE_DIR ${name}_LIBRARY)
   if(NOT ${name}_INCLUDE_DIR OR NOT ${name}_LIBRARY)
     message(FATAL_ERROR "${name} not found (header ${header}, library ${library}): install it with the CUDA toolkit or, "
-                        "for CUDA ${CUDAToolkit_VERSION_MAJOR}, `pip install` its nvidia-* wheel (see cmake/cuda-wheels.txt)")
+                        "for CUDA ${CUDAToolkit_VERSION_MAJOR}, `pip install` its nvidia-* wheel "
+                        "(cmake/cuda/libraries-${CUDAToolkit_VERSION_MAJOR}.txt)")
   endif()
   target_include_directories(caffe_cuda SYSTEM INTERFACE ${${name}_INCLUDE_DIR})
   target_link_libraries(caffe_cuda INTERFACE ${${name}_LIBRARY})

@@ -50,6 +50,12 @@ class Record:
         """Relative to the results folder."""
         return Path(self.name) / f"seed{self.seed}_e{self.epochs:g}.json"
 
+    @property
+    def code(self) -> str:
+        """Its commits, short, and whether files differed from them."""
+        short = "+".join(commit[:10] for commit in self.commit.split("+"))
+        return short + " with uncommitted changes" * self.dirty
+
 
 def results_folder() -> Path:
     return project_root() / "experiments" / "results"
@@ -132,13 +138,13 @@ def read_records(folder: Path | None = None) -> list[Record]:
 
 def check_commits(table: str, records: Iterable[Record]) -> None:
     """Raises Invalid where the records of a table or figure come from different commits, or from uncommitted code."""
-    sources = defaultdict(list)
+    sources, commits = defaultdict(list), set()
     for record in records:
-        for commit in record.commit.split("+"):  # several: resumed under another one
-            sources[commit[:10] + " with uncommitted changes" * record.dirty].append(str(record.path))
+        sources[record.code].append(str(record.path))
+        commits |= set(record.commit.split("+"))
     found = ", ".join(f"{source} ({len(paths)}, such as {paths[0]})" for source, paths in sorted(sources.items()))
-    if len(sources) > 1:
-        raise Invalid(f"{table}: results of {len(sources)} commits mixed: {found}")
+    if len(commits) > 1:
+        raise Invalid(f"{table}: results of {len(commits)} commits mixed: {found}")
     if any("uncommitted" in source for source in sources):
         raise Invalid(f"{table}: results of uncommitted code: {found}")
 

@@ -64,7 +64,7 @@ def summary(results: dict[str, Result]) -> dict:
         "full": sum(not result.short for result in trained),
         "schedules": {name: _scope(found) for name, found in schedules.items()},
         "machines": _unique(machine(record) for record in records),
-        "commits": _unique(record.commit[:10] + " with uncommitted changes" * record.dirty for record in records),
+        "commits": _unique(record.code for record in records),
         "libraries": _unique(", ".join(f"{k} {v}" for k, v in record.versions.items()) for record in records),
         "shorter": sum(len(result.shorter) for result in trained),
     }

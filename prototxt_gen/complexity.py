@@ -68,7 +68,7 @@ def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None =
     """
     shapes, shared, layers = net_inputs(net), set(), []
     for layer in net.layer:
-        if not _included(layer, phase):
+        if not included(layer, phase):
             continue
         effect = _effect(layer, shapes, image)
         if len(effect.tops) < len(layer.top):
@@ -78,7 +78,7 @@ def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None =
     return Complexity(layers)
 
 
-def _included(layer, phase: str) -> bool:
+def included(layer, phase: str) -> bool:
     """Caffe's NetStateRule, for a net of level 0 without stages."""
 
     def meets(rule):

@@ -14,7 +14,7 @@ from prototxt_gen.solver import batch_of_test, make_solver
 from prototxt_gen.summary import summarize
 from prototxt_gen.to_stock import to_stock
 
-ENGINES = ("fused", "stock")
+ENGINES = {"fused": "FusedNesterov", "stock": "Nesterov"}  # and the solver types that go with them
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def build(experiment: Experiment) -> Files:
         epochs,
         experiment.seed,
         experiment.gpu,
+        ENGINES[experiment.engine],
     )
     texts = {name: to_text(net) for name, net in nets.items()}
     texts["solver.prototxt"] = to_text(solver)

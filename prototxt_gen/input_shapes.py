@@ -12,9 +12,13 @@ def net_inputs(net) -> dict[str, Shape]:
     return {name: tuple(dims[4 * i : 4 * i + 4]) for i, name in enumerate(net.input)}
 
 
+def is_data_layer(layer) -> bool:
+    return layer.type in _DATA
+
+
 def data_shapes(layer, image: Shape | None) -> list[Shape] | None:
     """Shapes of a data layer's tops, None if it is none. image: C x H x W, for layers that do not tell it."""
-    if layer.type not in _DATA:
+    if not is_data_layer(layer):
         return None
     return _DATA[layer.type](layer, image)
 

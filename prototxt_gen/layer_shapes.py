@@ -25,7 +25,7 @@ def _per_image(shape: Shape) -> int:
     return math.prod(shape[1:])
 
 
-def _spatial(param, field_name: str, axes: int, default: int) -> list[int]:
+def per_axis(param, field_name: str, axes: int, default: int) -> list[int]:
     """A field of ConvolutionParameter per spatial axis."""
     short = field_name.removesuffix("_size")
     if field_name != "dilation" and (param.HasField(f"{short}_h") or param.HasField(f"{short}_w")):
@@ -39,7 +39,7 @@ def _convolution(layer, bottoms, transposed=False):
     channel_axis = param.axis % len(shape)
     inputs, size = shape[channel_axis], shape[channel_axis + 1 :]
     kernel, stride, pad, dilation = (
-        _spatial(param, name, len(size), default)
+        per_axis(param, name, len(size), default)
         for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
     )
     _check_groups(layer, inputs, param.num_output, param.group)

@@ -35,6 +35,12 @@ def as_interleave(perm: np.ndarray) -> int | None:
     return branches if np.array_equal(perm, interleave(channels, branches)) else None
 
 
+def permutation(param, channels: int) -> np.ndarray:
+    """The array that a ChannelPermutationParameter describes."""
+    perm = np.array(param.index) if param.index else interleave(channels, param.interleave or 1)
+    return np.argsort(perm) if param.inverse else perm
+
+
 def block_permutations(convolutions: Sequence[GroupConvolution]) -> list[np.ndarray]:
     """L + 1 permutations for L convolutions: the one before each, then the one after the last.
 

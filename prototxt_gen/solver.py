@@ -18,8 +18,12 @@ def make_solver(
     epochs: float,
     seed: int,
     gpu: bool,
+    solver_type: str,
 ) -> "pb.SolverParameter":
-    """Nesterov, steps at 1/2, 3/4 and 7/8 of the run. It ends with a test, since that accuracy is the result."""
+    """Steps at 1/2, 3/4 and 7/8 of the run. It ends with a test, since that accuracy is the result.
+
+    solver_type: Nesterov, or FusedNesterov, which is the same in one pass and in our Caffe only.
+    """
     max_iter, test_interval = schedule(dataset.train, batch_size, epochs)
     display = min(100, max(1, max_iter // 20))
     solver = pb.SolverParameter(
@@ -32,7 +36,7 @@ def make_solver(
         gamma=0.1,
         stepvalue=[_round(max_iter * step) for step in STEPS],
         max_iter=max_iter,
-        type="Nesterov",
+        type=solver_type,
         momentum=0.9,
         weight_decay=1e-4,
         display=display,

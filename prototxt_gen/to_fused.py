@@ -1,7 +1,7 @@
 """Rewrites plain Caffe layers as our fused ones, in any net; blobs and their param specs go along.
 
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
-FusedGroupConvolution; BatchNorm, Scale [, Eltwise sum] [, ReLU] one FusedBatchNorm.
+FusedGroupConvolution; BatchNorm and Scale one FusedBatchNorm; either takes an Eltwise sum and a ReLU behind it along.
 The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
 """
 
@@ -18,8 +18,10 @@ def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
         if i in gone:
             continue
         if chain := _convolution_chain(graph, i):
-            written[chain[0]] = (_fuse_convolutions, chain)
-        elif chain := _batch_norm_chain(graph, i):
+            longer = _with_finish(graph, chain, gone)
+            written[chain[0] if longer == chain else longer[-1]] = (_fuse_convolutions, longer)
+            chain = longer
+        elif chain := _batch_norm_chain(graph, i, gone):
             _return_in_place(graph, chain)
             _part_tops(graph, chain)
             written[chain[-1]] = (_fuse_batch_norm, chain)
@@ -72,28 +74,34 @@ def _square(param, field: str) -> int | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _batch_norm_chain(graph: Graph, i: int) -> list[int]:
+def _batch_norm_chain(graph: Graph, i: int, gone: set[int]) -> list[int]:
     """Places of BatchNorm, Scale [, Eltwise] [, ReLU] from i on: one FusedBatchNorm, in the place of the last."""
     layers = graph.layers
     scale = graph.next(i) if layers[i].type == "BatchNorm" else None
     if scale is None or layers[scale].type != "Scale" or not _is_plain_scale(layers[scale]):
         return []
-    chain, after = [i, scale], graph.next(scale)
+    chain = _with_finish(graph, [i, scale], gone)
+    return chain if graph.untouched(layers[i].bottom[0], chain) else []
+
+
+def _with_finish(graph: Graph, chain: list[int], gone: set[int]) -> list[int]:
+    """The chain with the sum and the ReLU that follow it, as far as all can be done in the place of the last.
+
+    gone: layers that are part of another chain already. X/add belongs to X; else a sum to the first of its two.
+    """
+    layers, first, last = graph.layers, graph.layers[chain[0]], chain[-1]
+    after, residual = graph.next(last), None
     if after is not None and layers[after].type == "Eltwise":
-        longer = [*chain, after]
-        residual = _residual(layers[after], layers[scale].top[0])
-        if residual and graph.untouched(layers[i].bottom[0], longer):
-            chain, after = longer, graph.next(after)
-        else:
-            after = None
+        residual = _residual(layers[after], layers[last].top[0])
+        ours = after not in gone and prefix(layers[after].name) in ("", prefix(first.name) or first.name)
+        if not ours or residual is None or not graph.untouched(first.bottom[0], [*chain, after]):
+            return chain
+        chain, last, after = [*chain, after], after, graph.next(after)
     if after is not None and layers[after].type == "ReLU" and layers[after].relu_param.negative_slope == 0:
         longer = [*chain, after]
-        residuals = [
-            b for j in chain if layers[j].type == "Eltwise" for b in layers[j].bottom if b != layers[scale].top[0]
-        ]
-        if all(graph.untouched(bottom, longer) for bottom in [layers[i].bottom[0], *residuals]):
+        if graph.untouched(first.bottom[0], longer) and (not residual or graph.untouched(residual, [last, after])):
             chain = longer
-    return chain if graph.untouched(layers[i].bottom[0], chain) else []
+    return chain
 
 
 def _return_in_place(graph: Graph, chain: list[int]):
@@ -153,6 +161,21 @@ def _gather(fused, parts, counts, default=None):
             fused.blobs.extend(part.blobs)
 
 
+def _finish(fused, param, parts):
+    """Gives `fused` the residual and the ReLU of what follows parts[0] .. in _with_finish."""
+    last = None
+    for part in parts:
+        if part.type == "Eltwise":
+            residual = _residual(part, last.top[0])
+            fused.bottom.append(residual)
+            if fused.propagate_down or part.propagate_down:
+                wanted = dict(zip(part.bottom, part.propagate_down, strict=False)).get(residual, True)
+                fused.propagate_down[:] = [*(fused.propagate_down or [True]), wanted]
+        elif part.type == "ReLU":
+            param.relu = True
+        last = part
+
+
 def _fuse_convolutions(parts):
     convolutions = [part for part in parts if part.type == "Convolution"]
     fused = _fused_layer("FusedGroupConvolution", parts, convolutions[0])
@@ -160,14 +183,15 @@ def _fuse_convolutions(parts):
     for part in parts:
         if part.type == "ChannelPermutation":
             permutation = part.channel_permutation_param
-            continue
-        stage = param.stage.add()
-        _convolution_to_stage(part.convolution_param, stage)
-        if permutation is not None:
-            stage.permutation.CopyFrom(permutation)
-            permutation = None
+        elif part.type == "Convolution":
+            stage = param.stage.add()
+            _convolution_to_stage(part.convolution_param, stage)
+            if permutation is not None:
+                stage.permutation.CopyFrom(permutation)
+                permutation = None
     if permutation is not None:
         param.output_permutation.CopyFrom(permutation)
+    _finish(fused, param, parts)
     _gather(fused, convolutions, [1 + part.convolution_param.bias_term for part in convolutions])
     return fused
 
@@ -193,15 +217,7 @@ def _fuse_batch_norm(parts):
     for field in ("use_global_stats", "moving_average_fraction", "eps"):
         if norm.batch_norm_param.HasField(field):
             setattr(param, field, getattr(norm.batch_norm_param, field))
-    for part in parts[2:]:
-        if part.type == "Eltwise":
-            residual = _residual(part, scale.top[0])
-            fused.bottom.append(residual)
-            if norm.propagate_down or part.propagate_down:
-                wanted = dict(zip(part.bottom, part.propagate_down, strict=False)).get(residual, True)
-                fused.propagate_down[:] = [*(norm.propagate_down or [True]), wanted]
-        else:
-            param.relu = True
+    _finish(fused, param, parts)
     if scale.scale_param.HasField("filler"):
         param.scale_filler.CopyFrom(scale.scale_param.filler)
     if scale.scale_param.HasField("bias_filler"):

@@ -1,9 +1,10 @@
 """Rewrites our fused layers as plain Caffe layers and ChannelPermutation; blobs and their param specs go along.
 
-FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out (a permutation only where
-there is one; just X if it is one convolution without permutations). FusedBatchNorm X becomes X/norm, X/scale, X/add,
-X/relu. The last of them writes the fused layer's top, so the rest of the net stays as it is, with two exceptions: what
-reads a FusedBatchNorm's second top reads the first, and the sum cannot be in place, so its input becomes X/in.
+FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out, X/add, X/relu (a
+permutation only where there is one; just X, X/add, X/relu if it is one convolution without permutations).
+FusedBatchNorm X becomes X/norm, X/scale, X/add, X/relu. The last of them writes the fused layer's top, so the rest of
+the net stays as it is, with two exceptions: what reads a FusedBatchNorm's second top reads the first, and the sum
+cannot be in place, so its input becomes X/in.
 """
 
 from prototxt_gen.command_line import Invalid
@@ -24,6 +25,10 @@ def to_stock(net: "pb.NetParameter") -> "pb.NetParameter":
     for layer in graph.layers:
         result.layer.extend(_EXPAND.get(layer.type, lambda other: [other])(layer))
     return result
+
+
+def is_fused(layer) -> bool:
+    return layer.type in _EXPAND
 
 
 def _join_tops(graph: Graph, i: int):
@@ -70,6 +75,17 @@ class _Expansion:
         self.layers.append(layer)
         return layer
 
+    def finish(self, relu: bool):
+        """What both fused layers end with: the second bottom's addition, and a ReLU in place."""
+        top = self.fused.top[0]
+        if len(self.fused.bottom) > 1:
+            add = self.add("add", "Eltwise", [self.layers[-1].top[0], self.fused.bottom[1]], top)
+            if self.fused.propagate_down:
+                add.propagate_down.extend([True, self.fused.propagate_down[1]])
+        if relu:
+            self.add("relu", "ReLU", [top], top)
+        return self.layers
+
 
 def _expand_convolutions(fused):
     param = fused.fused_group_convolution_param
@@ -84,7 +100,8 @@ def _expand_convolutions(fused):
     ]
     bottom = fused.bottom[0]
     for part, message in parts:
-        top = fused.top[0] if part == parts[-1][0] else f"{fused.name}/{part}"
+        last = part == parts[-1][0] and len(fused.bottom) == 1
+        top = fused.top[0] if last else f"{fused.name}/{part}"
         if part.startswith("conv"):
             layer = expansion.add(part, "Convolution", [bottom], top, 1 + message.bias_term)
             _stage_to_convolution(message, layer.convolution_param)
@@ -93,7 +110,7 @@ def _expand_convolutions(fused):
         bottom = top
     if len(expansion.layers) == 1:
         expansion.layers[0].name = fused.name
-    return expansion.layers
+    return expansion.finish(param.relu)
 
 
 def _stage_to_convolution(stage, param):
@@ -114,9 +131,8 @@ def _stage_to_convolution(stage, param):
 def _expand_batch_norm(fused):
     param, top = fused.fused_batch_norm_param, fused.top[0]
     expansion = _Expansion(fused, 5)
-    residual = fused.bottom[1] if len(fused.bottom) > 1 else None
     scaled = top
-    if residual:
+    if len(fused.bottom) > 1:
         scaled = fused.bottom[0] if fused.bottom[0] == f"{fused.name}/in" else f"{fused.name}/scale"
     norm = expansion.add("norm", "BatchNorm", [fused.bottom[0]], scaled, 3).batch_norm_param
     for field in ("use_global_stats", "moving_average_fraction", "eps"):
@@ -128,13 +144,7 @@ def _expand_batch_norm(fused):
         scale.filler.CopyFrom(param.scale_filler)
     if param.HasField("bias_filler"):
         scale.bias_filler.CopyFrom(param.bias_filler)
-    if residual:
-        add = expansion.add("add", "Eltwise", [scaled, residual], top)
-        if fused.propagate_down:
-            add.propagate_down.extend([True, fused.propagate_down[1]])
-    if param.relu:
-        expansion.add("relu", "ReLU", [top], top)
-    return expansion.layers
+    return expansion.finish(param.relu)
 
 
 _EXPAND = {"FusedGroupConvolution": _expand_convolutions, "FusedBatchNorm": _expand_batch_norm}

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 
+#include "caffe_layers/kernels/launch_list.hpp"
+
 namespace caffe_layers {
 
 /// Threads per block of all our kernels.
@@ -12,8 +14,9 @@ constexpr int kThreads = 256;
 /// Shared memory that a kernel may use without asking for it (CUDA Programming Guide, compute capabilities).
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 
-/// Starts `kernel` on the stream. As usual with kernels, errors stay readable through cudaPeekAtLastError().
-/// An ordinary function instead of <<<>>>, so that tests can compile the same source for the host.
+/// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
+/// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
+/// <<<>>>, so that tests can compile the same source for the host.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
             const Arguments&... arguments) {
@@ -27,7 +30,11 @@ void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cud
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  if (kept_launches) {
+    kept_launches->add(kernel, config, static_cast<Parameters>(arguments)...);
+  } else {
+    cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  }
 }
 
 /// An attribute of the calling thread's current device.
@@ -51,7 +58,7 @@ struct alignas(16) Vector {
 };
 
 template <typename T>
-bool is_vector_aligned(const T* pointer) {
+__host__ __device__ bool is_vector_aligned(const T* pointer) {
   return reinterpret_cast<size_t>(pointer) % sizeof(Vector<T>) == 0;
 }
 

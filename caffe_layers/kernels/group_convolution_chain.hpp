@@ -15,12 +15,15 @@ struct GroupConvolutionStage {
   std::vector<int> input_channel;
 };
 
-/// Several group convolutions in a row. Tensors are N x C x H x W, contiguous.
+/// Several group convolutions in a row, then perhaps a residual's addition and a ReLU. Tensors are N x C x H x W,
+/// contiguous.
 struct GroupConvolutionChain {
   int batch;
   std::vector<GroupConvolutionStage> stages;
   /// Top channel c is channel output_channel[c] of the last stage.
   std::vector<int> output_channel;
+  /// max(top, 0), after the residual.
+  bool relu = false;
 };
 
 }  // namespace caffe_layers

@@ -25,11 +25,16 @@ struct CudaGroupConvolutionKernel {
   /// Device memory that forward and backward need, in bytes.
   size_t (*workspace_bytes)(const GroupConvolutionChain& chain, bool backward);
   void (*forward)(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
-                  const ChainParameters<T>& parameters, T* top, void* workspace, cudaStream_t stream);
+                  const ChainParameters<T>& parameters, ChainTop<T> top, void* workspace, cudaStream_t stream);
+  /// From the gradient in front of residual and ReLU.
   void (*backward)(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
                    const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
                    void* workspace, cudaStream_t stream);
 };
+
+/// As gradient_before_relu on the CPU; device pointers.
+template <typename T>
+void gradient_before_relu_cuda(size_t count, const T* y, const T* y_diff, T* diff, cudaStream_t stream);
 
 /// All CUDA implementations, fastest first; the last, "stages", takes every chain.
 template <typename T>

@@ -21,8 +21,8 @@ class Description {
     }
     for (size_t c = 0; c < output_position_.size(); ++c)
       output_position_[chain.output_channel[c]] = static_cast<int>(c);
-    chain_ = {chain.batch, static_cast<int>(stages_.size()), omp_get_max_threads(), stages_.data(),
-              output_position_.data()};
+    chain_ = {chain.batch,    static_cast<int>(stages_.size()), omp_get_max_threads(),
+              stages_.data(), output_position_.data(),          chain.relu};
   }
   operator const FusedChain&() const { return chain_; }
 
@@ -52,22 +52,22 @@ bool supports(const GroupConvolutionChain& chain) {
 
 template <typename T, FusedKernel<T> (*fused)()>
 GroupConvolutionKernel<T> row(const char* name, bool (*runs_here)()) {
-  return {
-      name,
-      runs_here,
-      supports,
-      [](const GroupConvolutionChain& chain, bool backward) {
-        return fused().workspace_bytes(Description(chain), backward);
-      },
-      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
-         void* workspace) {
-        fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top, workspace);
-      },
-      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, const T* top_diff,
-         const ChainGradients<T>& gradients, void* workspace) {
-        fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
-                         {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
-      }};
+  return {name,
+          runs_here,
+          supports,
+          [](const GroupConvolutionChain& chain, bool backward) {
+            return fused().workspace_bytes(Description(chain), backward);
+          },
+          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, ChainTop<T> top,
+             void* workspace) {
+            fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()},
+                            {top.data, top.residual}, workspace);
+          },
+          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
+             const T* top_diff, const ChainGradients<T>& gradients, void* workspace) {
+            fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
+                             {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
+          }};
 }
 
 bool always() { return true; }

@@ -24,6 +24,7 @@ struct FusedChain {
   const FusedStage* stages;
   /// Channel o of the last stage is channel output_position[o] of the top (the inverse of output_channel).
   const int* output_position;
+  bool relu;  ///< of the top, after the residual
 };
 
 /// Arrays with one pointer per stage, as in ChainParameters and ChainGradients.
@@ -31,6 +32,13 @@ template <typename T>
 struct FusedParameters {
   const T* const* weight;
   const T* const* bias;
+};
+
+/// As ChainTop; residual may be null.
+template <typename T>
+struct FusedTop {
+  T* data;
+  const T* residual;
 };
 
 template <typename T>
@@ -43,8 +51,8 @@ struct FusedGradients {
 template <typename T>
 struct FusedKernel {
   size_t (*workspace_bytes)(const FusedChain& chain, bool backward);
-  void (*forward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, T* top,
-                  void* workspace);
+  void (*forward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters,
+                  const FusedTop<T>& top, void* workspace);
   void (*backward)(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
                    const FusedGradients<T>& gradients, void* workspace);
 };

@@ -13,6 +13,14 @@ struct ChainParameters {
   std::vector<const T*> weight, bias;
 };
 
+/// Where forward puts its result, and the residual (of the same shape, may be null) that it adds.
+template <typename T>
+struct ChainTop {
+  T* data;
+  const T* residual;
+  ChainTop(T* data, const T* residual = nullptr) : data(data), residual(residual) {}  // NOLINT: most have no residual
+};
+
 /// Where backward puts its results; a null pointer means not asked for. Bottom gradients are overwritten, parameter
 /// gradients added to.
 template <typename T>
@@ -30,11 +38,18 @@ struct GroupConvolutionKernel {
   bool (*supports)(const GroupConvolutionChain& chain);
   /// Scratch memory that forward and backward need, in bytes, for the current number of threads.
   size_t (*workspace_bytes)(const GroupConvolutionChain& chain, bool backward);
-  void (*forward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
-                  void* workspace);
+  void (*forward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
+                  ChainTop<T> top, void* workspace);
+  /// From the gradient in front of residual and ReLU; see gradient_before_relu.
   void (*backward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
                    const T* top_diff, const ChainGradients<T>& gradients, void* workspace);
 };
+
+/// diff[i] = y[i] > 0 ? y_diff[i] : 0: back through a ReLU that made y. diff may be y_diff.
+template <typename T>
+void gradient_before_relu(size_t count, const T* y, const T* y_diff, T* diff) {
+  for (size_t i = 0; i < count; ++i) diff[i] = y[i] > 0 ? y_diff[i] : T(0);
+}
 
 /// All implementations compiled in, fastest first, "reference" last. Dispatch, tests and benchmarks all read this
 /// table.

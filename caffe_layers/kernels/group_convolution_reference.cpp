@@ -110,7 +110,7 @@ void image_forward(const GroupConvolutionChain& chain, const T* bottom, const Ch
 }
 
 template <typename T>
-void forward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, T* top,
+void forward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, ChainTop<T> top,
              void* workspace) {
   const size_t bottom_size = input_size(chain.stages.front()), top_size = output_size(chain.stages.back());
   const size_t plane = top_size / chain.output_channel.size();
@@ -118,7 +118,12 @@ void forward(const GroupConvolutionChain& chain, const T* bottom, const ChainPar
   for (int n = 0; n < chain.batch; ++n) {
     image_forward(chain, bottom + n * bottom_size, parameters, outputs);
     for (size_t c = 0; c < chain.output_channel.size(); ++c) {
-      std::copy_n(outputs.back() + chain.output_channel[c] * plane, plane, top + n * top_size + c * plane);
+      const T* from = outputs.back() + chain.output_channel[c] * plane;
+      const size_t at = n * top_size + c * plane;
+      for (size_t i = 0; i < plane; ++i) {
+        const T y = from[i] + (top.residual ? top.residual[at + i] : T(0));
+        top.data[at + i] = chain.relu && y < 0 ? T(0) : y;
+      }
     }
   }
 }

@@ -14,9 +14,11 @@ __device__ __forceinline__ int source_channel(const StageTables& tables, int cha
 
 /// out[n][destination[o]][y][x] = bias[o] + sum over i, ky, kx of
 ///   w[o][i][ky][kx] * in[n][source[g * I + i]][y * stride - pad + ky * dilation][likewise x]; one thread per output.
+/// Then the residual (may be null, laid out as out) and the ReLU.
 template <typename T>
 __global__ void forward_kernel(StageShape s, StageTables tables, const T* __restrict__ in, const T* __restrict__ weight,
-                               const T* __restrict__ bias, T* __restrict__ out) {
+                               const T* __restrict__ bias, const T* __restrict__ residual, bool relu,
+                               T* __restrict__ out) {
   const unsigned plane = s.out_height * s.out_width;
   const unsigned index = blockIdx.x * kThreads + threadIdx.x;
   if (index >= s.batch * s.out_channels * plane) return;
@@ -37,7 +39,15 @@ __global__ void forward_kernel(StageShape s, StageTables tables, const T* __rest
       }
     }
   }
-  out[(static_cast<size_t>(n) * s.out_channels + tables.destination[o]) * plane + y * s.out_width + x] = sum;
+  const size_t at = (static_cast<size_t>(n) * s.out_channels + tables.destination[o]) * plane + y * s.out_width + x;
+  if (residual) sum += residual[at];
+  out[at] = relu && sum < 0 ? T(0) : sum;
+}
+
+template <typename T>
+__global__ void gradient_before_relu_kernel(size_t count, const T* y, const T* y_diff, T* diff) {
+  const size_t i = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < count) diff[i] = y[i] > 0 ? y_diff[i] : T(0);
 }
 
 /// The output position that input position `in` meets under kernel position k; -1 where there is none.
@@ -147,24 +157,27 @@ T* between_stages(const GroupConvolutionChain& chain, T* memory, std::vector<T*>
   return memory;
 }
 
-/// Stages 0 .. outputs.size() - 1.
+/// Stages 0 .. outputs.size() - 1; if that is all of them, with the residual and the ReLU.
 template <typename T>
 void forward_stages(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
-                    const ChainParameters<T>& parameters, const std::vector<T*>& outputs, cudaStream_t stream) {
+                    const ChainParameters<T>& parameters, const std::vector<T*>& outputs, const T* residual,
+                    cudaStream_t stream) {
   for (size_t s = 0; s < outputs.size(); ++s) {
     const unsigned blocks = ceil_div<size_t>(output_count(chain, s), kThreads);
+    const bool last = s + 1 == chain.stages.size();
     launch(forward_kernel<T>, dim3(blocks), 0, stream, stage_shape(chain, s), stage_tables(chain, tables, s),
-           s == 0 ? bottom : outputs[s - 1], parameters.weight[s], parameters.bias[s], outputs[s]);
+           s == 0 ? bottom : outputs[s - 1], parameters.weight[s], parameters.bias[s], last ? residual : nullptr,
+           last && chain.relu, outputs[s]);
   }
 }
 
 template <typename T>
 void forward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
-             const ChainParameters<T>& parameters, T* top, void* workspace, cudaStream_t stream) {
+             const ChainParameters<T>& parameters, ChainTop<T> top, void* workspace, cudaStream_t stream) {
   std::vector<T*> outputs;
   between_stages(chain, static_cast<T*>(workspace), outputs);
-  outputs.push_back(top);
-  forward_stages(chain, tables, bottom, parameters, outputs, stream);
+  outputs.push_back(top.data);
+  forward_stages(chain, tables, bottom, parameters, outputs, top.residual, stream);
 }
 
 template <typename T>
@@ -193,7 +206,7 @@ void backward(const GroupConvolutionChain& chain, const int* tables, const T* bo
   std::vector<T*> outputs, diffs;
   T* memory = between_stages(chain, static_cast<T*>(workspace), outputs);
   T* partials = between_stages(chain, memory, diffs);
-  forward_stages(chain, tables, bottom, parameters, outputs, stream);
+  forward_stages(chain, tables, bottom, parameters, outputs, static_cast<const T*>(nullptr), stream);
   for (size_t s = chain.stages.size(); s-- > 0;) {
     const StageShape shape = stage_shape(chain, s);
     const StageTables channels = stage_tables(chain, tables, s);
@@ -241,6 +254,11 @@ void stage_backward_data(const StageShape& shape, const StageTables& tables, con
 }
 
 template <typename T>
+void gradient_before_relu_cuda(size_t count, const T* y, const T* y_diff, T* diff, cudaStream_t stream) {
+  launch(gradient_before_relu_kernel<T>, dim3(ceil_div<size_t>(count, kThreads)), 0, stream, count, y, y_diff, diff);
+}
+
+template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_stages() {
   return {"stages", any_chain, workspace_bytes<T>, forward<T>, backward<T>};
 }
@@ -249,6 +267,8 @@ template void stage_backward_data<float>(const StageShape&, const StageTables&, 
                                          cudaStream_t);
 template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*, double*,
                                           cudaStream_t);
+template void gradient_before_relu_cuda<float>(size_t, const float*, const float*, float*, cudaStream_t);
+template void gradient_before_relu_cuda<double>(size_t, const double*, const double*, double*, cudaStream_t);
 template CudaGroupConvolutionKernel<float> group_convolution_stages<float>();
 template CudaGroupConvolutionKernel<double> group_convolution_stages<double>();
 

@@ -56,7 +56,7 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
 
 template <typename T>
 void tiles_forward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
-                   const ChainParameters<T>& parameters, T* top, void* workspace, cudaStream_t stream);
+                   const ChainParameters<T>& parameters, ChainTop<T> top, void* workspace, cudaStream_t stream);
 
 template <typename T>
 size_t tiles_workspace_bytes(const GroupConvolutionChain& chain, bool backward);
@@ -67,7 +67,7 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
                     const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
                     void* workspace, cudaStream_t stream);
 
-/// Fused kernels: one launch forward, four backward.
+/// Fused kernels: one launch forward, at most three backward.
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_tiles();
 

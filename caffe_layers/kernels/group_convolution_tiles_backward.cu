@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "caffe_layers/kernels/clear_cuda.hpp"
 #include "caffe_layers/kernels/partial_sums.cuh"
 #include "caffe_layers/kernels/tile_gradients.cuh"
 
@@ -238,7 +239,10 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
     first_diff = gradients.bottom;
     const StageShape& s = arguments.first;
     const size_t count = static_cast<size_t>(s.batch) * s.in_channels * s.in_height * s.in_width;
-    if (s.stride > 1) cudaMemsetAsync(first_diff, 0, count * sizeof(T), stream);
+    if (s.stride > 1) {
+      const DeviceArray all = {first_diff, count * sizeof(T)};
+      clear_arrays_cuda(&all, 1, stream);
+    }
   } else if (gradients.bottom && arguments.pointwise > 0) {
     first_diff = between;
   }

@@ -15,6 +15,9 @@ struct PixelRows {
   int stride, limit;
   /// Rows start at multiples of 16 bytes and limit is a multiple of the vector size.
   bool vectors;
+  /// What store_pixels does before it stores: adds these pixels, laid out as data (null: none), and takes the ReLU.
+  const T* residual = nullptr;
+  bool relu = false;
 };
 
 /// An array in shared memory.
@@ -23,16 +26,26 @@ __device__ __forceinline__ PixelRows<T> shared_rows(T* data, int pixels) {
   return {data, pixels, pixels, true};
 }
 
+/// Stores one value, at data[at].
 template <typename T>
-__device__ __forceinline__ void store_pixels(const PixelRows<T>& to, int channel, int pixel, const Vector<T>& value) {
-  T* row = to.data + static_cast<size_t>(channel) * to.stride;
-  if (to.vectors) {
-    if (pixel < to.limit) store_vector(row + pixel, value);
+__device__ __forceinline__ void store_pixel(const PixelRows<T>& to, size_t at, T value) {
+  if (to.residual) value += to.residual[at];
+  to.data[at] = to.relu && value < 0 ? T(0) : value;
+}
+
+template <typename T>
+__device__ __forceinline__ void store_pixels(const PixelRows<T>& to, int channel, int pixel, Vector<T> value) {
+  const size_t at = static_cast<size_t>(channel) * to.stride + pixel;
+  if (to.vectors && !to.residual) {
+    if (pixel >= to.limit) return;
+#pragma unroll
+    for (int e = 0; e < Vector<T>::size; ++e) value.at[e] = to.relu && value.at[e] < 0 ? T(0) : value.at[e];
+    store_vector(to.data + at, value);
     return;
   }
 #pragma unroll
   for (int e = 0; e < Vector<T>::size; ++e) {
-    if (pixel + e < to.limit) row[pixel + e] = value.at[e];
+    if (pixel + e < to.limit) store_pixel(to, at + e, value.at[e]);
   }
 }
 
@@ -170,7 +183,7 @@ __device__ void first_stage_any(const TileArguments<T>& a, const T* bottom, cons
         sum += weight[tap] * tap_value(s, bottom + map * s.in_height * s.in_width, position.first_pixel + p, tap);
       }
     }
-    if (p < out.limit) out.data[static_cast<size_t>(a.first_tables.destination[o]) * out.stride + p] = sum;
+    if (p < out.limit) store_pixel(out, static_cast<size_t>(a.first_tables.destination[o]) * out.stride + p, sum);
   }
 }
 

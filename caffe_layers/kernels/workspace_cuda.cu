@@ -3,6 +3,7 @@
 #include <map>
 #include <new>
 
+#include "caffe_layers/kernels/launch_list.hpp"
 #include "caffe_layers/kernels/workspace_cuda.hpp"
 
 namespace caffe_layers {
@@ -18,6 +19,7 @@ void* device_workspace(size_t bytes) {
   cudaGetDevice(&device);
   Memory& memory = of_device[device];
   if (bytes > memory.capacity) {
+    start_kept_launches();  // they use the memory; errors stay readable through cudaPeekAtLastError()
     cudaFree(memory.address);
     memory = {};
     if (cudaMalloc(&memory.address, bytes) != cudaSuccess) throw std::bad_alloc();

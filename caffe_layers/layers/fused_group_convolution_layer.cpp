@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "caffe/filler.hpp"
+#include "caffe/util/math_functions.hpp"
 #include "caffe_layers/kernels/workspace.hpp"
 #include "caffe_layers/layer_params.hpp"
 
@@ -85,7 +86,13 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
   const vector<int> set_up_for = {chain_.batch, first.in_channels, first.in_height, first.in_width};
   if (bottom[0]->shape() != set_up_for) chain_ = BuildChain(*bottom[0]);
   const GroupConvolutionStage& last = chain_.stages.back();
-  top[0]->Reshape({chain_.batch, last.out_channels, last.out_height, last.out_width});
+  const vector<int> shape = {chain_.batch, last.out_channels, last.out_height, last.out_width};
+  for (size_t b = 1; b < bottom.size(); ++b) {
+    CHECK_NE(bottom[b], top[0]) << layer << "top and residual are the same blob: name the top differently";
+    CHECK(bottom[b]->shape() == shape) << layer << "the residual has shape " << bottom[b]->shape_string()
+                                       << ": must be that of the top, " << Blob<Dtype>(shape).shape_string();
+  }
+  top[0]->Reshape(shape);
   if (Caffe::mode() == Caffe::CPU) PickKernel();
 }
 
@@ -114,7 +121,24 @@ template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                                     const vector<Blob<Dtype>*>& top) {
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, false));
-  kernel_->forward(chain_, bottom[0]->cpu_data(), Parameters(), top[0]->mutable_cpu_data(), workspace);
+  const Dtype* residual = bottom.size() > 1 ? bottom[1]->cpu_data() : nullptr;
+  kernel_->forward(chain_, bottom[0]->cpu_data(), Parameters(), {top[0]->mutable_cpu_data(), residual}, workspace);
+}
+
+template <typename Dtype>
+const Dtype* FusedGroupConvolutionLayer<Dtype>::BackwardEpilogue(const vector<Blob<Dtype>*>& top,
+                                                                 const vector<bool>& propagate_down,
+                                                                 const vector<Blob<Dtype>*>& bottom) {
+  const int count = top[0]->count();
+  const bool residual = bottom.size() > 1 && propagate_down[1];
+  if (!chain_.relu) {
+    if (residual) caffe_copy(count, top[0]->cpu_diff(), bottom[1]->mutable_cpu_diff());
+    return top[0]->cpu_diff();
+  }
+  if (!residual) before_relu_.ReshapeLike(*top[0]);
+  Dtype* diff = (residual ? bottom[1] : &before_relu_)->mutable_cpu_diff();
+  caffe_layers::gradient_before_relu(count, top[0]->cpu_data(), top[0]->cpu_diff(), diff);
+  return diff;
 }
 
 template <typename Dtype>
@@ -132,7 +156,8 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>&
     gradients.bias.push_back(chain_.stages[s].bias ? diff(b + 1) : nullptr);
   }
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
-  kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), top[0]->cpu_diff(), gradients, workspace);
+  kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), BackwardEpilogue(top, propagate_down, bottom),
+                    gradients, workspace);
 }
 
 #ifdef CPU_ONLY

@@ -36,8 +36,9 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& 
     parameters.bias.push_back(chain_.stages[s].bias ? this->blobs_[b + 1]->gpu_data() : nullptr);
   }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false));
-  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top[0]->mutable_gpu_data(),
-                 workspace, cudaStream_t());
+  const Dtype* residual = bottom.size() > 1 ? bottom[1]->gpu_data() : nullptr;
+  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters,
+                 {top[0]->mutable_gpu_data(), residual}, workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -60,9 +61,20 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
     gradients.weight.push_back(diff(b));
     gradients.bias.push_back(bias ? diff(b + 1) : nullptr);
   }
+  const int count = top[0]->count();
+  const bool residual = bottom.size() > 1 && propagate_down[1];
+  const Dtype* top_diff = top[0]->gpu_diff();
+  if (chain_.relu) {
+    if (!residual) before_relu_.ReshapeLike(*top[0]);
+    Dtype* diff = (residual ? bottom[1] : &before_relu_)->mutable_gpu_diff();
+    caffe_layers::gradient_before_relu_cuda(count, top[0]->gpu_data(), top_diff, diff, cudaStream_t());
+    top_diff = diff;
+  } else if (residual) {
+    caffe_copy(count, top_diff, bottom[1]->mutable_gpu_diff());
+  }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
-  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top[0]->gpu_diff(), gradients,
-                  workspace, cudaStream_t());
+  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top_diff, gradients, workspace,
+                  cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
 

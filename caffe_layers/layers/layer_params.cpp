@@ -85,6 +85,7 @@ GroupConvolutionChain chain_from_param(const FusedGroupConvolutionParameter& par
   }
   GroupConvolutionChain chain;
   chain.batch = batch;
+  chain.relu = param.relu();
   for (int s = 0; s < param.stage_size(); ++s) {
     const string where = "stage " + to_string(s + 1) + " of " + to_string(param.stage_size());
     try {

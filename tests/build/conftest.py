@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# build, or build/cuda13 in `make GPU=1 test`.
+BUILD = ROOT / os.environ.get("CAFFE_BUILD", "build")
 
 
 @pytest.fixture(scope="session")
 def build() -> Path:
     """build/caffe, with programs in bin and pycaffe in python."""
-    folder = ROOT / "build/caffe"
+    folder = BUILD / "caffe"
     if not (folder / "bin/caffe_test").exists():
         pytest.skip(f"no tests built in {folder}: run `make test`")
     return folder
@@ -23,12 +25,12 @@ def build() -> Path:
 @pytest.fixture(scope="session")
 def caffe_source(build) -> Path:
     """The source that the build was made of."""
-    cache = (ROOT / "build/CMakeCache.txt").read_text()
+    cache = (BUILD / "CMakeCache.txt").read_text()
     for line in cache.splitlines():
         name, _, value = line.partition("=")
         if name == "CAFFE_SOURCE_DIR:PATH" and value:
             return Path(value)
-    return next((ROOT / "build/source").glob("brocolli-caffe-*"))
+    return next((BUILD / "source").glob("brocolli-caffe-*"))
 
 
 @pytest.fixture

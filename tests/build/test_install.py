@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tests.build.conftest import ROOT
+from tests.build.conftest import BUILD, ROOT
 
 CMAKE = """cmake_minimum_required(VERSION 3.25)
 project(Consumer LANGUAGES C CXX)
@@ -32,7 +32,7 @@ def run(*command, cwd=ROOT) -> str:
 
 def test_another_project_finds_and_links_it(build, tmp_path):
     prefix = tmp_path / "prefix"
-    run("cmake", "--install", ROOT / "build", "--prefix", prefix)
+    run("cmake", "--install", BUILD, "--prefix", prefix)
     assert run(prefix / "bin/caffe", "--version", cwd="/").startswith("caffe version")
     (tmp_path / "CMakeLists.txt").write_text(CMAKE)
     (tmp_path / "main.cpp").write_text(MAIN)

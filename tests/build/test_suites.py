@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.build.conftest import ROOT
+from tests.build.conftest import BUILD, ROOT
 
 # So many of Caffe's tests a CPU build can run. Left out of it are those that touch a GPU: NOT_ON_CPU by name, and all
 # that are compiled with CUDA only.
@@ -52,7 +52,7 @@ def caffe_root(caffe_source, tmp_path) -> Path:
 
 
 def test_caffe_itself(build, caffe_root):
-    cpu_only = "CPU_ONLY:BOOL=ON" in (ROOT / "build/CMakeCache.txt").read_text()
+    cpu_only = "CPU_ONLY:BOOL=ON" in (BUILD / "CMakeCache.txt").read_text()
     options = [NOT_ON_CPU] if cpu_only else []
     assert run_suite(build / "bin/caffe_test", caffe_root, *options) >= CAFFE_TESTS
 

@@ -16,22 +16,9 @@
 #include "caffe/blob.hpp"
 #include "caffe/caffe.hpp"
 #include "caffe_layers/augmented_data_layer.hpp"
+#include "temporary_folder.hpp"
 
 namespace caffe_layers_test {
-
-/// A folder that is gone after the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    char name[] = "/tmp/augmented_data_XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// A new LMDB with the values under the keys 00000000, 00000001, ...
 inline void write_lmdb(const std::string& path, const std::vector<std::string>& values) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -87,7 +88,8 @@ inline GroupConvolutionShape parse_shape(const std::string& line) {
 
 /// All shapes of the list, batches cut to at most `max_batch`.
 inline std::vector<GroupConvolutionShape> group_convolution_shapes(int max_batch) {
-  const std::string path = PROJECT_ROOT "/benchmarks/group_convolution_shapes.txt";
+  const char* moved = std::getenv("CAFFE_IGC_ROOT");  // set by the `run` of a bundle
+  const std::string path = std::string(moved ? moved : PROJECT_ROOT) + "/benchmarks/group_convolution_shapes.txt";
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot read " + path);
   std::vector<GroupConvolutionShape> shapes;

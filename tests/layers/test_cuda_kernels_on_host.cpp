@@ -110,14 +110,18 @@ template <typename T>
 struct Problem {
   GroupConvolutionChain chain;
   std::vector<int> tables;
-  std::vector<T> bottom, top_diff;
+  std::vector<T> bottom, top_diff, residual;
+  bool add_residual = false;
   std::vector<std::vector<T>> weight, bias;
   ChainParameters<T> parameters;
+
+  const T* added() const { return add_residual ? residual.data() : nullptr; }
 
   explicit Problem(const ChainSpec& spec) : chain(make_chain(spec)), tables(channel_tables(chain)) {
     const GroupConvolutionStage &first = chain.stages.front(), &last = chain.stages.back();
     bottom = random_values<T>(size_t(chain.batch) * first.in_channels * first.in_height * first.in_width, 1);
     top_diff = random_values<T>(size_t(chain.batch) * last.out_channels * last.out_height * last.out_width, 2);
+    residual = random_values<T>(top_diff.size(), 7);
     for (const GroupConvolutionStage& s : chain.stages) {
       weight.push_back(random_values<T>(size_t(s.out_channels) * s.in_channels / s.group * s.kernel * s.kernel, 3));
       bias.push_back(random_values<T>(s.out_channels, 4));
@@ -161,7 +165,7 @@ Results<T> run_reference(const Problem<T>& p, int asked) {
   const GroupConvolutionKernel<T>& kernel = group_convolution_kernels<T>().back();
   Results<T> r(p);
   std::vector<char> workspace(kernel.workspace_bytes(p.chain, true));
-  kernel.forward(p.chain, p.bottom.data(), p.parameters, r.top.data(), workspace.data());
+  kernel.forward(p.chain, p.bottom.data(), p.parameters, {r.top.data(), p.added()}, workspace.data());
   kernel.backward(p.chain, p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked), workspace.data());
   return r;
 }
@@ -176,7 +180,8 @@ Results<T> run_emulated(const CudaGroupConvolutionKernel<T>& kernel, const Probl
       kernel.backward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked),
                       workspace.data(), nullptr);
     } else {
-      kernel.forward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, r.top.data(), workspace.data(), nullptr);
+      kernel.forward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, {r.top.data(), p.added()},
+                     workspace.data(), nullptr);
     }
   }
   return r;
@@ -206,6 +211,24 @@ void expect_near(const Results<T>& expected, const Results<T>& actual) {
   }
 }
 
+/// Every kernel, with the residual's addition, the ReLU, and both.
+template <typename T>
+void compare_residual_and_relu() {
+  for (const ChainSpec& spec : kChains) {
+    for (const int both : {1, 2, 3}) {
+      Problem<T> problem(spec);
+      problem.add_residual = both & 1;
+      problem.chain.relu = both & 2;
+      const Results<T> expected = run_reference(problem, kAll);
+      for (const auto& kernel : cuda_group_convolution_kernels<T>()) {
+        if (!kernel.supports(problem.chain)) continue;
+        SCOPED_TRACE(std::string(spec.name) + ", " + kernel.name + ", " + std::to_string(both));
+        expect_near(expected.top, run_emulated(kernel, problem, 0).top, "top");
+      }
+    }
+  }
+}
+
 /// The kernel that would be picked, or all.
 template <typename T>
 void compare_with_reference(int asked, bool all_kernels) {
@@ -223,6 +246,17 @@ void compare_with_reference(int asked, bool all_kernels) {
 
 TEST_F(CudaOnHostTest, ChainsMatchReferenceFloat) { compare_with_reference<float>(kAll, true); }
 TEST_F(CudaOnHostTest, ChainsMatchReferenceDouble) { compare_with_reference<double>(kAll, true); }
+
+TEST_F(CudaOnHostTest, ResidualAndReluMatchReferenceFloat) { compare_residual_and_relu<float>(); }
+TEST_F(CudaOnHostTest, ResidualAndReluMatchReferenceDouble) { compare_residual_and_relu<double>(); }
+
+TEST_F(CudaOnHostTest, GradientBeforeRelu) {
+  const std::vector<float> y = random_values<float>(1000, 1), y_diff = random_values<float>(1000, 2);
+  std::vector<float> expected(1000), actual(1000);
+  gradient_before_relu(y.size(), y.data(), y_diff.data(), expected.data());
+  gradient_before_relu_cuda(y.size(), y.data(), y_diff.data(), actual.data(), nullptr);
+  EXPECT_EQ(expected, actual);
+}
 
 TEST_F(CudaOnHostTest, EachGradientAlone) {
   for (const int asked : {1, 2, 4, 6, 0}) {

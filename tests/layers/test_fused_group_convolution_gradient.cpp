@@ -120,4 +120,25 @@ TYPED_TEST(FusedGroupConvolutionGradientTest, DirectionalGradientOfAllShapes) {
   }
 }
 
+/// With weights and inputs of -1 and 1, three of each in a sum, and even residuals, no output is near the ReLU's kink.
+TYPED_TEST(FusedGroupConvolutionGradientTest, ExhaustiveGradientWithResidualAndRelu) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  GroupConvolutionShape shape = caffe_layers_test::parse_shape("signs 2x6x3x5 | 4 g2 | out i2");
+  Blob<Dtype> residual(vector<int>{2, 4, 3, 5});
+  fill_random(5, &residual);
+  for (int i = 0; i < residual.count(); ++i) residual.mutable_cpu_data()[i] = residual.cpu_data()[i] > 0 ? 2 : 0;
+  for (const bool relu : {false, true}) {
+    shape.param.set_relu(relu);
+    for (auto engine : {FusedGroupConvolutionParameter::REFERENCE, FusedGroupConvolutionParameter::DEFAULT}) {
+      LayerUnderTest<Dtype> test(shape, engine);
+      for (Blob<Dtype>* blob : {&test.bottom, test.layer->blobs()[0].get()}) {
+        for (int i = 0; i < blob->count(); ++i) blob->mutable_cpu_data()[i] = blob->cpu_data()[i] > 0 ? 1 : -1;
+      }
+      GradientChecker<Dtype> checker(1e-2, 1e-3);
+      checker.CheckGradientExhaustive(test.layer.get(), {&test.bottom, &residual}, {&test.top});
+    }
+  }
+}
+
 }  // namespace caffe

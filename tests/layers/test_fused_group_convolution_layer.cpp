@@ -222,6 +222,9 @@ TEST(FusedGroupConvolutionLayerDeathTest, NamesLayerAndShapeOfWrongBlobs) {
   EXPECT_DEATH(layer.SetUp({&flat}, {&top}), "'block' .*bottom has shape 2 12 .24.: must be N x C x H x W");
   layer.SetUp({&bottom}, {&top});
   EXPECT_DEATH(layer.Reshape({&other}, {&top}), "'block' .*bottom has 6 channels");
+  EXPECT_DEATH(layer.Reshape({&bottom, &top}, {&top}), "'block' .*top and residual are the same blob");
+  EXPECT_DEATH(layer.Reshape({&bottom, &other}, {&top}),
+               "'block' .*residual has shape 2 6 4 6 .288.: must be that of the top, 2 12 4 6 .576.");
   LayerParameter with_blobs = layer_param(dw);
   layer.blobs()[1]->ToProto(with_blobs.add_blobs());
   EXPECT_DEATH(FusedGroupConvolutionLayer<float>(with_blobs).SetUp({&bottom}, {&top}), "'block' .*number of parameter");

@@ -28,15 +28,17 @@ LayerParameter* add_layer(const string& type, const string& bottom, const string
   return layer;
 }
 
-/// Appends the chain as one fused layer.
-void add_fused(const FusedGroupConvolutionParameter& chain, const string& bottom, const string& top,
-               NetParameter* net) {
-  *add_layer("FusedGroupConvolution", bottom, top, net)->mutable_fused_group_convolution_param() = chain;
+/// Appends the chain as one fused layer; `residual` may be empty.
+void add_fused(const FusedGroupConvolutionParameter& chain, const string& bottom, const string& residual,
+               const string& top, NetParameter* net) {
+  LayerParameter* layer = add_layer("FusedGroupConvolution", bottom, top, net);
+  *layer->mutable_fused_group_convolution_param() = chain;
+  if (!residual.empty()) layer->add_bottom(residual);
 }
 
-/// Appends the chain as one ChannelPermutation and one Convolution per stage, and a last ChannelPermutation.
-void add_stock(const FusedGroupConvolutionParameter& chain, const string& bottom, const string& top,
-               NetParameter* net) {
+/// Appends the chain as one ChannelPermutation and one Convolution per stage, a last ChannelPermutation, Eltwise, ReLU.
+void add_stock(const FusedGroupConvolutionParameter& chain, const string& bottom, const string& residual,
+               const string& top, NetParameter* net) {
   string last = bottom;
   for (int s = 0; s < chain.stage_size(); ++s) {
     const auto& stage = chain.stage(s);
@@ -57,28 +59,38 @@ void add_stock(const FusedGroupConvolutionParameter& chain, const string& bottom
     *conv->mutable_bias_filler() = stage.bias_filler();
     last = name;
   }
-  *add_layer("ChannelPermutation", last, top, net)->mutable_channel_permutation_param() = chain.output_permutation();
+  const string permuted = residual.empty() ? top : top + "_permuted";
+  *add_layer("ChannelPermutation", last, permuted, net)->mutable_channel_permutation_param() =
+      chain.output_permutation();
+  if (!residual.empty()) add_layer("Eltwise", permuted, top, net)->add_bottom(residual);
+  if (chain.relu()) add_layer("ReLU", top, top, net);
 }
 
+void add_input(const vector<int>& shape, const string& top, NetParameter* net) {
+  LayerParameter* input = net->add_layer();
+  input->set_name(top);
+  input->set_type("Input");
+  input->add_top(top);
+  BlobShape* dims = input->mutable_input_param()->add_shape();
+  for (int dim : shape) dims->add_dim(dim);
+}
+
+/// The chain from blob "x" to "y"; with a residual in blob "r" if its shape is given.
 template <typename Dtype>
-shared_ptr<Net<Dtype>> make_net(const GroupConvolutionShape& shape, decltype(&add_fused) add) {
+shared_ptr<Net<Dtype>> make_net(const GroupConvolutionShape& shape, decltype(&add_fused) add,
+                                const vector<int>& residual = {}) {
   NetParameter param;
   param.set_force_backward(true);
-  LayerParameter* input = param.add_layer();
-  input->set_name("x");
-  input->set_type("Input");
-  input->add_top("x");
-  for (int dim : shape.bottom) {
-    if (input->mutable_input_param()->shape_size() == 0) input->mutable_input_param()->add_shape();
-    input->mutable_input_param()->mutable_shape(0)->add_dim(dim);
-  }
-  add(shape.param, "x", "y", &param);
+  add_input(shape.bottom, "x", &param);
+  if (!residual.empty()) add_input(residual, "r", &param);
+  add(shape.param, "x", residual.empty() ? "" : "r", "y", &param);
   return shared_ptr<Net<Dtype>>(new Net<Dtype>(param));
 }
 
 template <typename Dtype>
 void run(unsigned seed, Net<Dtype>* net) {
   fill_random(seed, net->blob_by_name("x").get());
+  if (net->has_blob("r")) fill_random(seed + 99, net->blob_by_name("r").get());
   for (Blob<Dtype>* blob : net->learnable_params()) fill_random(++seed, blob);
   net->ClearParamDiffs();
   net->Forward();
@@ -106,10 +118,10 @@ NetParameter classifier(decltype(&add_fused) add) {
       "stage { num_output: 16 group: 4 permutation { interleave: 4 } weight_filler { type: 'msra' } }"
       "output_permutation { interleave: 4 inverse: true }",
       &block));
-  add(block, "first", "block1", &net);
+  add(block, "first", "", "block1", &net);
   add_layer("ReLU", "block1", "relu1", &net);
   block.mutable_stage(0)->set_stride(2);
-  add(block, "relu1", "block2", &net);
+  add(block, "relu1", "", "block2", &net);
   add_layer("ReLU", "block2", "relu2", &net);
   InnerProductParameter* classes = add_layer("InnerProduct", "relu2", "classes", &net)->mutable_inner_product_param();
   classes->set_num_output(5);
@@ -139,6 +151,22 @@ template <typename TypeParam>
 class FusedGroupConvolutionStockTest : public MultiDeviceTest<TypeParam> {};
 TYPED_TEST_CASE(FusedGroupConvolutionStockTest, TestDtypesAndDevices);
 
+/// Expects the same data and gradients in the blobs named, and in all parameters.
+template <typename Dtype>
+void expect_same(const Net<Dtype>& fused, const Net<Dtype>& stock, const vector<string>& names, const string& where) {
+  const auto expect_blobs = [&](const Blob<Dtype>& actual, const Blob<Dtype>& expected, const string& what) {
+    ASSERT_EQ(expected.shape(), actual.shape()) << where << ", " << what;
+    const double tolerance = rounding_tolerance<Dtype>();
+    expect_close(actual.cpu_data(), expected.cpu_data(), actual.count(), tolerance, where + ", " + what);
+    expect_close(actual.cpu_diff(), expected.cpu_diff(), actual.count(), tolerance, where + ", diff of " + what);
+  };
+  for (const string& name : names) expect_blobs(*fused.blob_by_name(name), *stock.blob_by_name(name), name);
+  ASSERT_EQ(stock.learnable_params().size(), fused.learnable_params().size());
+  for (size_t b = 0; b < stock.learnable_params().size(); ++b) {
+    expect_blobs(*fused.learnable_params()[b], *stock.learnable_params()[b], "parameter " + std::to_string(b));
+  }
+}
+
 TYPED_TEST(FusedGroupConvolutionStockTest, ForwardAndBackwardAgree) {
   SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
@@ -146,17 +174,31 @@ TYPED_TEST(FusedGroupConvolutionStockTest, ForwardAndBackwardAgree) {
     const auto fused = make_net<Dtype>(shape, add_fused), stock = make_net<Dtype>(shape, add_stock);
     run(1, fused.get());
     run(1, stock.get());
-    const double tolerance = rounding_tolerance<Dtype>();
-    const auto expect_blobs = [&](const Blob<Dtype>& actual, const Blob<Dtype>& expected, const string& what) {
-      ASSERT_EQ(expected.shape(), actual.shape()) << shape.name << ", " << what;
-      expect_close(actual.cpu_data(), expected.cpu_data(), actual.count(), tolerance, shape.name + ", " + what);
-      expect_close(actual.cpu_diff(), expected.cpu_diff(), actual.count(), tolerance, shape.name + ", diff of " + what);
-    };
-    expect_blobs(*fused->blob_by_name("y"), *stock->blob_by_name("y"), "top");
-    expect_blobs(*fused->blob_by_name("x"), *stock->blob_by_name("x"), "bottom");
-    ASSERT_EQ(stock->learnable_params().size(), fused->learnable_params().size());
-    for (size_t b = 0; b < stock->learnable_params().size(); ++b) {
-      expect_blobs(*fused->learnable_params()[b], *stock->learnable_params()[b], "parameter " + std::to_string(b));
+    expect_same(*fused, *stock, {"y", "x"}, shape.name);
+  }
+}
+
+/// The stock net's ReLU overwrites y's gradient by that in front of it, so y's is not compared.
+TYPED_TEST(FusedGroupConvolutionStockTest, ResidualAndReluAgree) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  for (GroupConvolutionShape shape : group_convolution_shapes(2)) {
+    if (shape.name.find("edge") != 0 && shape.name.find("igcv2-c64-") != 0) continue;
+    const vector<int> top = make_net<Dtype>(shape, add_fused)->blob_by_name("y")->shape();
+    for (const bool residual : {false, true}) {
+      for (const bool relu : {false, true}) {
+        shape.param.set_relu(relu);
+        const vector<int> residual_shape = residual ? top : vector<int>();
+        const auto fused = make_net<Dtype>(shape, add_fused, residual_shape);
+        const auto stock = make_net<Dtype>(shape, add_stock, residual_shape);
+        run(1, fused.get());
+        run(1, stock.get());
+        vector<string> names = {"x"};
+        if (residual) names.push_back("r");
+        expect_same(*fused, *stock, names, shape.name + (residual ? ", residual" : "") + (relu ? ", relu" : ""));
+        expect_close(fused->blob_by_name("y")->cpu_data(), stock->blob_by_name("y")->cpu_data(),
+                     fused->blob_by_name("y")->count(), rounding_tolerance<Dtype>(), shape.name + ", y");
+      }
     }
   }
 }

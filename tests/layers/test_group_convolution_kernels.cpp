@@ -46,10 +46,10 @@ class Workspace {
 
 template <typename T>
 std::vector<T> run_forward(const GroupConvolutionKernel<T>& kernel, const GroupConvolutionChain& chain,
-                           const ChainData<T>& data) {
+                           const ChainData<T>& data, const T* residual = nullptr) {
   std::vector<T> top(top_count(chain), std::numeric_limits<T>::quiet_NaN());
   Workspace workspace(kernel.workspace_bytes(chain, false));
-  kernel.forward(chain, data.bottom.data(), data.parameters(), top.data(), workspace.get());
+  kernel.forward(chain, data.bottom.data(), data.parameters(), {top.data(), residual}, workspace.get());
   return top;
 }
 
@@ -176,6 +176,33 @@ TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReference) {
       expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<TypeParam>(), what + ", top");
       expect_results(run_backward(kernel, chain, data, kEverything), expected, kEverything, what);
     });
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, AllAddTheResidualAndTakeTheRelu) {
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
+    GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 5);
+    const std::vector<TypeParam> residual = random_values<TypeParam>(top_count(chain), 6);
+    const auto& reference = caffe_layers::group_convolution_kernels<double>().back();
+    const std::vector<double> plain = run_forward(reference, chain, random_chain_data<double>(chain, 5));
+    for (const bool add : {false, true}) {
+      for (const bool relu : {false, true}) {
+        std::vector<double> expected = plain;
+        for (size_t i = 0; i < expected.size(); ++i) {
+          expected[i] += add ? residual[i] : 0;
+          if (relu) expected[i] = std::max(expected[i], 0.0);
+        }
+        chain.relu = relu;
+        for (const auto& kernel : caffe_layers::group_convolution_kernels<TypeParam>()) {
+          if (!kernel.runs_here() || !kernel.supports(chain)) continue;
+          const std::vector<TypeParam> top = run_forward(kernel, chain, data, add ? residual.data() : nullptr);
+          const std::string what = describe(kernel.name, shape, kEverything);
+          expect_close(top.data(), expected.data(), top.size(), rounding_tolerance<TypeParam>(),
+                       what + (add ? ", residual" : "") + (relu ? ", relu" : ""));
+        }
+      }
+    }
   }
 }
 

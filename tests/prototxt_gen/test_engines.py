@@ -15,11 +15,12 @@ from test_caffe import make_dataset
 from prototxt_gen.architecture import Options
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import count_net
-from prototxt_gen.convert_engine import convert, without_blobs
+from prototxt_gen.convert_engine import convert
 from prototxt_gen.experiment import Experiment, build
 from prototxt_gen.proto import pb, read_net, read_weights, to_text
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_stock import to_stock
+from prototxt_gen.weights import without_blobs
 
 
 def parse(text):

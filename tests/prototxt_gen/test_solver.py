@@ -16,7 +16,7 @@ def solver_of(**changes):
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet"])
 def test_the_papers_run(dataset):
     solver = solver_of(dataset=dataset)
-    assert (solver.type, solver.lr_policy) == ("Nesterov", "multistep")
+    assert (solver.type, solver.lr_policy) == ("FusedNesterov", "multistep")
     assert (solver.base_lr, solver.momentum, solver.weight_decay, solver.gamma) == pytest.approx((0.1, 0.9, 1e-4, 0.1))
     assert solver.max_iter == 312_500 and list(solver.stepvalue) == [156_250, 234_375, 273_438]
     assert solver.test_iter[0] * 100 == 10_000
@@ -26,6 +26,16 @@ def test_the_papers_run(dataset):
     assert solver.average_loss == solver.display == 100
     assert not solver.test_initialization
     assert solver.HasField("snapshot_prefix") and solver.HasField("net")
+
+
+def test_stock_layers_come_with_a_stock_solver():
+    """Any Caffe can train them."""
+    fused, stock = solver_of(), solver_of(engine="stock")
+    assert stock.type == "Nesterov"
+    for solver in (fused, stock):
+        for name in ("type", "net", "snapshot_prefix"):
+            solver.ClearField(name)
+    assert fused == stock
 
 
 def test_options():

@@ -12,13 +12,15 @@ namespace caffe {
 
 /**
  * @brief One or several group convolutions in a row, with the permutations before, between and after them, in one
- * layer: y = P_L W_L ... P_1 W_1 x (equation 4). What lies between is not written to memory.
+ * layer: y = P_L W_L ... P_1 W_1 x (equation 4). What lies between is not written to memory. For inference, where batch
+ * norm is folded into the weights, also what follows it: relu(y + residual).
  *
- * bottom: N x C x H x W. top: N x num_output of the last stage x its output height x width, where per stage
- * output = (input + 2 * pad - dilation * (kernel_size - 1) - 1) / stride + 1.
+ * bottom: x, N x C x H x W; optionally the residual, shaped as the top. top: N x num_output of the last stage x its
+ * output height x width, where per stage output = (input + 2 * pad - dilation * (kernel_size - 1) - 1) / stride + 1.
  *
  * FusedGroupConvolutionParameter has per stage what stock Convolution has (num_output, group, kernel_size, stride, pad,
- * dilation, bias_term, fillers), the permutation its input is read through, and a permutation of the last output.
+ * dilation, bias_term, fillers), the permutation its input is read through, and a permutation of the last output;
+ * relu: max(y, 0) after the residual.
  *
  * Parameter blobs, in this order for each stage: weights, num_output x input channels / group x kernel_size x
  * kernel_size, then a bias of num_output values unless bias_term is false: what a stock Convolution per stage would
@@ -35,7 +37,8 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
 
   const char* type() const override { return "FusedGroupConvolution"; }
-  int ExactNumBottomBlobs() const override { return 1; }
+  int MinBottomBlobs() const override { return 1; }
+  int MaxBottomBlobs() const override { return 2; }
   int ExactNumTopBlobs() const override { return 1; }
 
  protected:
@@ -58,11 +61,15 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   const caffe_layers::GroupConvolutionKernel<Dtype>* kernel_ = nullptr;
   /// The chain's permutations for the GPU; filled at the first pass there.
   Blob<int> channel_tables_;
+  Blob<Dtype> before_relu_;  ///< its diff: the gradient in front of the ReLU, where no residual's diff holds it
 
  private:
   void CreateParameters();
   void PickKernel();
   caffe_layers::ChainParameters<Dtype> Parameters() const;
+  /// Writes the residual's gradient if asked for; returns the convolutions'.
+  const Dtype* BackwardEpilogue(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                                const vector<Blob<Dtype>*>& bottom);
 };
 
 }  // namespace caffe

@@ -20,6 +20,7 @@ struct Image {
   const Scratch<T>& scratch;
   const T* bottom;
   T* top;
+  const T* residual;
   const T* top_diff;
   T* bottom_diff;
   int first_row, rows;  ///< of the top; less than the whole only in chains without a second spatial stage
@@ -44,6 +45,10 @@ struct Image {
     if (s == chain.num_stages - 1) return {top + at, top_pitch(), chain.output_position};
     const Buffer<T>& buffer = scratch.value[s];
     return {buffer.data + begin(buffer, at), buffer.pitch, nullptr};
+  }
+  Finish<T> finish(int s) const {
+    if (s < chain.num_stages - 1) return {};
+    return {residual, top, chain.relu};
   }
   Planes<const T> output_diff(int s, int at) const {
     if (s == chain.num_stages - 1) return {top_diff + at, top_pitch(), chain.output_position};
@@ -79,10 +84,11 @@ void spatial_stage(const Image<T>& image, int s) {
   const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
   if (is_depthwise_3x3(stage)) {
-    depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), scratch.zeros);
+    depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0),
+                      image.finish(s), scratch.zeros);
   } else {
-    spatial_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
-                    scratch);
+    spatial_forward(stage, image.input(s, 0), image.parameters.weight[s], bias, image.first_row, rows,
+                    image.output(s, 0), image.finish(s), scratch);
   }
 }
 
@@ -99,8 +105,8 @@ void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   for (int g = 0; g < stage.group; ++g) {
     const int in = g * stage.group_inputs, out = g * stage.group_outputs;
     multiply<T>({1, pixels, 0, 0}, stage.group_inputs, scratch.in + in, stage.group_outputs,
-                image.shared.packed[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs, bias ? bias + out : nullptr,
-                scratch.out + out);
+                image.parameters.weight[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs,
+                bias ? bias + out : nullptr, scratch.out + out, image.finish(s));
   }
 }
 
@@ -151,7 +157,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     }
     if (input_wanted) {
       multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr,
-                  scratch.in_diff + g * inputs);
+                  scratch.in_diff + g * inputs, {});
     }
   }
   if (gradients.bias[s]) bias_gradient<T>(region, stage.out_channels, scratch.out, scratch.bias_diff[s]);
@@ -240,22 +246,21 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
   }
 }
 
-/// Weights for forward, and for backward their transposes.
 template <typename T>
-void pack_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                  const SpatialScratch<T>& scratch, bool transposed) {
+void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                       const SpatialScratch<T>& scratch) {
   const int zero = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
-    const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
-    const T* weight = parameters.weight[s];
+    const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+    if (is_spatial(stage)) {
+      transpose_spatial_weights(stage, parameters.weight[s], shared.transposed[s], scratch);
+      continue;
+    }
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
-      pack(weight + at, outputs, inputs, inputs, 1, &zero, 1, shared.packed[s] + at);
-      if (transposed && !is_spatial(stage))
-        pack(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+      gather_weights(parameters.weight[s] + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
     }
-    if (transposed && is_spatial(stage)) pack_spatial_transposed(stage, weight, shared.transposed[s], scratch);
   }
 }
 
@@ -265,10 +270,10 @@ size_t workspace_bytes(const FusedChain& chain, bool backward) {
 }
 
 template <typename T>
-void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, T* top, void* workspace) {
+void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const FusedTop<T>& top,
+             void* workspace) {
   const Workspace<T> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
-  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, false);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
   const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
@@ -279,10 +284,21 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
       const ptrdiff_t n = job / bands;
       const int row = static_cast<int>(job % bands) * rows;
       const ptrdiff_t bottom_at = is_spatial(first) ? 0 : static_cast<ptrdiff_t>(row) * first.in_width;
-      Image<T> image = {chain,   parameters, shared,  scratch, nullptr,
-                        nullptr, nullptr,    nullptr, row,     smaller(rows, last.out_height - row)};
+      Image<T> image = {chain,
+                        parameters,
+                        shared,
+                        scratch,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        row,
+                        smaller(rows, last.out_height - row)};
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch() + bottom_at;
-      image.top = top + n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
+      const ptrdiff_t top_at = n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
+      image.top = top.data + top_at;
+      if (top.residual) image.residual = top.residual + top_at;
       run_forward(image);
     }
   }
@@ -293,7 +309,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
               const FusedGradients<T>& gradients, void* workspace) {
   const Workspace<T> memory(chain, true);
   const Shared<T> shared = memory.shared(workspace);
-  pack_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, true);
+  transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
@@ -305,7 +321,8 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
     }
     for (ptrdiff_t n = static_cast<ptrdiff_t>(chain.batch) * part / chain.threads;
          n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
-      Image<T> image = {chain, parameters, shared, scratch, nullptr, nullptr, nullptr, nullptr, 0, last.out_height};
+      Image<T> image = {chain,   parameters, shared,  scratch, nullptr,        nullptr,
+                        nullptr, nullptr,    nullptr, 0,       last.out_height};
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch();
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
       if (gradients.bottom) image.bottom_diff = gradients.bottom + n * first.in_channels * image.bottom_pitch();

@@ -197,11 +197,12 @@ inline bool is_depthwise_3x3(const FusedStage& stage) {
 /// As spatial_forward; `zeros` is a row of zeros.
 template <typename T>
 void depthwise_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias,
-                       int first_row, int rows, const Planes<T>& out, const T* zeros) {
+                       int first_row, int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros) {
   for (int c = 0; c < stage.in_channels; ++c) {
     const Plane<T> plane = {in.at(c), stage.in_height, stage.in_width, zeros};
     const auto run = stage.stride == 1 ? depthwise<T, 1, false> : depthwise<T, 2, false>;
     run(plane, first_row, rows, stage.out_width, weight + 9 * c, bias ? bias[c] : T(0), out.at(c));
+    finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
   }
 }
 

@@ -53,15 +53,16 @@ void split_group(const FusedStage& stage, const Split& split, const Planes<const
 
 /// Weights for spatial_input_gradient: group after group, phase after phase.
 template <typename T>
-void pack_spatial_transposed(const FusedStage& stage, const T* weight, T* packed, const SpatialScratch<T>& scratch) {
+void transpose_spatial_weights(const FusedStage& stage, const T* weight, T* transposed,
+                               const SpatialScratch<T>& scratch) {
   const int taps = stage.kernel * stage.kernel, size = stage.group_inputs * taps;
   sort_taps(stage, output_split<T>(stage), scratch);
   for (int group = 0; group < stage.group; ++group) {
     for (int phase = 0; phase < stage.stride * stage.stride; ++phase) {
       const int begin = scratch.phase_begin[phase], count = scratch.phase_begin[phase + 1] - begin;
-      pack(weight + static_cast<ptrdiff_t>(group) * stage.group_outputs * size, stage.group_inputs, taps,
-           stage.group_outputs, size, scratch.tap + begin, count, packed);
-      packed += stage.group_inputs * stage.group_outputs * count;
+      gather_weights(weight + static_cast<ptrdiff_t>(group) * stage.group_outputs * size, stage.group_inputs, taps,
+                     stage.group_outputs, size, scratch.tap + begin, count, transposed);
+      transposed += stage.group_inputs * stage.group_outputs * count;
     }
   }
 }
@@ -74,8 +75,8 @@ inline Region region_of(const Split& split, int rows, int width, int pitch) {
 
 /// Rows first_row .. first_row + rows - 1 of the output; `out` begins at first_row.
 template <typename T>
-void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
-                     int rows, const Planes<T>& out, const SpatialScratch<T>& scratch) {
+void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
+                     int rows, const Planes<T>& out, const Finish<T>& finish, const SpatialScratch<T>& scratch) {
   const Split split = input_split<T>(stage);
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
   const int band = split.rows - reach(stage), width = stage.out_width;
@@ -92,9 +93,12 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
         scratch.planes[o] = staged ? scratch.staging + o * split.phase_size : out.at(first + o) + at;
       }
       multiply(region_of(split, count, width, width), inputs, scratch.taps, outputs,
-               packed + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes);
+               weight + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes,
+               staged ? Finish<T>{} : finish);
       for (int o = 0; o < outputs && staged; ++o) {
-        copy_rows(scratch.planes[o], split.pitch, count, width, out.at(first + o) + at, width);
+        T* to = out.at(first + o) + at;
+        copy_rows(scratch.planes[o], split.pitch, count, width, to, width);
+        finish_run(finish, to, static_cast<ptrdiff_t>(count) * width);
       }
     }
   }
@@ -141,7 +145,7 @@ inline PhaseRange phase_range(const FusedStage& stage, int phase, int size) {
 /// planes (one per output channel of the group) begin at first_row; the results' rows are `pitch` apart.
 template <typename T>
 void input_gradient_phase(const FusedStage& stage, const Split& split, int phase, int first_row, PhaseRange rows,
-                          int pitch, const T* packed, const Planes<const T>& gradient,
+                          int pitch, const T* weight, const Planes<const T>& gradient,
                           const SpatialScratch<T>& scratch) {
   const PhaseRange columns = phase_range(stage, phase % stage.stride, stage.in_width);
   const int far = reach(stage), first_tap = scratch.phase_begin[phase], last_tap = scratch.phase_begin[phase + 1];
@@ -152,14 +156,14 @@ void input_gradient_phase(const FusedStage& stage, const Split& split, int phase
     for (int t = first_tap; t < last_tap; ++t) *taps++ = channel - scratch.offset[scratch.tap[t]];
   }
   multiply(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch),
-           stage.group_outputs * (last_tap - first_tap), scratch.taps, stage.group_inputs, packed,
-           static_cast<const T*>(nullptr), scratch.planes);
+           stage.group_outputs * (last_tap - first_tap), scratch.taps, stage.group_inputs, weight,
+           static_cast<const T*>(nullptr), scratch.planes, Finish<T>{});
 }
 
 /// The rows of one group's input gradient that are row phase `a`: `rows` as above.
 template <typename T>
 void input_gradient_rows(const FusedStage& stage, const Split& split, int group, int a, int first_row, PhaseRange rows,
-                         const T* packed, const Planes<const T>& gradient, const Planes<T>& in_diff,
+                         const T* weight, const Planes<const T>& gradient, const Planes<T>& in_diff,
                          const SpatialScratch<T>& scratch) {
   const int s = stage.stride, inputs = stage.group_inputs, width = stage.in_width;
   const ptrdiff_t at = static_cast<ptrdiff_t>(rows.begin * s + a - stage.pad) * width;
@@ -172,7 +176,7 @@ void input_gradient_rows(const FusedStage& stage, const Split& split, int group,
           staged ? scratch.staging + (b * inputs + i) * split.phase_size : in_diff.at(group * inputs + i) + at;
     }
     input_gradient_phase(stage, split, phase, first_row, rows, staged ? split.pitch : width,
-                         packed + scratch.phase_begin[phase] * inputs * stage.group_outputs, gradient, scratch);
+                         weight + scratch.phase_begin[phase] * inputs * stage.group_outputs, gradient, scratch);
   }
   const T* phases[kFusedMaxStride];
   for (int i = 0; i < inputs && staged; ++i) {
@@ -188,9 +192,9 @@ void input_gradient_rows(const FusedStage& stage, const Split& split, int group,
   }
 }
 
-/// in_diff = the gradient to the input of one image; weights from pack_spatial_transposed.
+/// in_diff = the gradient to the input of one image; weights from transpose_spatial_weights.
 template <typename T>
-void spatial_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, const T* packed,
+void spatial_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, const T* weight,
                             const Planes<T>& in_diff, const SpatialScratch<T>& scratch) {
   const Split split = output_split<T>(stage);
   const int s = stage.stride, outputs = stage.group_outputs, band = split.rows - reach(stage);
@@ -210,7 +214,7 @@ void spatial_input_gradient(const FusedStage& stage, const Planes<const T>& out_
         const PhaseRange all = phase_range(stage, a, stage.in_height);
         const PhaseRange rows = {larger(row, all.begin), smaller(row + band, all.end)};
         if (rows.begin < rows.end) {
-          input_gradient_rows(stage, split, group, a, row, rows, packed + group * weights, gradient, in_diff, scratch);
+          input_gradient_rows(stage, split, group, a, row, rows, weight + group * weights, gradient, in_diff, scratch);
         }
       }
     }

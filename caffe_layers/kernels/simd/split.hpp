@@ -6,7 +6,7 @@
 
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/simd/lanes.hpp"
-#include "caffe_layers/kernels/simd/multiply.hpp"
+#include "caffe_layers/kernels/simd/multiply_gradient.hpp"
 
 namespace caffe_layers {
 namespace {

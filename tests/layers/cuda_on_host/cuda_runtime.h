@@ -12,9 +12,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -183,25 +186,61 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
   return cuda_on_host::block.exchange(value, static_cast<int>(threadIdx.x % cuda_on_host::kLanes) ^ mask);
 }
 
-template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
-                               Arguments&&... arguments) {
+namespace cuda_on_host {
+
+inline int launches = 0, graph_launches = 0;
+
+/// Runs all blocks of a launch.
+inline void run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
   constexpr unsigned char kNan = 0xff;  // four or eight of them; shared memory is not cleared, nor used past its end
   unsigned char* shared = caffe_layers::dynamic_shared_memory;
-  unsigned char* shared_end = shared + config->dynamicSmemBytes + cuda_on_host::kGuardBytes;
-  gridDim = config->gridDim;
-  blockDim = config->blockDim;
-  if (gridDim.x == 0 || gridDim.y == 0) cuda_on_host::fail("empty grid");
+  unsigned char* shared_end = shared + config.dynamicSmemBytes + kGuardBytes;
+  gridDim = config.gridDim;
+  blockDim = config.blockDim;
+  if (gridDim.x == 0 || gridDim.y == 0) fail("empty grid");
   for (unsigned y = 0; y < gridDim.y; ++y) {
     for (unsigned x = 0; x < gridDim.x; ++x) {
       blockIdx = dim3(x, y, 0);
       std::fill(shared, shared_end, kNan);
-      cuda_on_host::block.run(blockDim.x, [&] { kernel(arguments...); });
-      if (std::any_of(shared + config->dynamicSmemBytes, shared_end, [](unsigned char c) { return c != kNan; })) {
-        cuda_on_host::fail("writes past its shared memory");
+      block.run(blockDim.x, kernel);
+      if (std::any_of(shared + config.dynamicSmemBytes, shared_end, [](unsigned char c) { return c != kNan; })) {
+        fail("writes past its shared memory");
       }
     }
   }
+}
+
+/// Calls of a kernel whose type is forgotten, with copies of the arguments at these addresses.
+using Bind = std::function<std::function<void()>(void** arguments)>;
+/// Of every kernel that was launched by its type at least once.
+inline std::map<const void*, Bind> kernels;
+
+template <typename... Parameters, size_t... I>
+std::function<void()> bind(void (*kernel)(Parameters...), void** arguments, std::index_sequence<I...>) {
+  const std::tuple<Parameters...> copies(*static_cast<Parameters*>(arguments[I])...);
+  return [kernel, copies] { std::apply(kernel, copies); };
+}
+
+inline std::function<void()> bind_untyped(const void* kernel, void** arguments) {
+  if (kernels.count(kernel) == 0) fail("a kernel that was never launched by its type");
+  return kernels[kernel](arguments);
+}
+
+}  // namespace cuda_on_host
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  cuda_on_host::kernels[reinterpret_cast<const void*>(kernel)] = [kernel](void** addresses) {
+    return cuda_on_host::bind(kernel, addresses, std::index_sequence_for<Parameters...>());
+  };
+  ++cuda_on_host::launches;
+  cuda_on_host::run_grid(*config, [&] { kernel(arguments...); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void** arguments) {
+  ++cuda_on_host::launches;
+  cuda_on_host::run_grid(*config, cuda_on_host::bind_untyped(kernel, arguments));
   return cudaSuccess;
 }
 
@@ -218,10 +257,6 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
                                                        : cuda_on_host::shared_bytes_per_block;
   return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  std::memset(to, value, bytes);
-  return cudaSuccess;
-}
 inline cudaError_t cudaMalloc(void** address, size_t bytes) {
   *address = std::malloc(bytes);
   return cudaSuccess;
@@ -230,3 +265,5 @@ inline cudaError_t cudaFree(void* address) {
   std::free(address);
   return cudaSuccess;
 }
+
+#include "cuda_graphs.h"

@@ -1,0 +1,226 @@
+#pragma once
+
+// The gradients of a matrix product over lists of channel planes (multiply.hpp) to its weights and biases.
+
+#include "caffe_layers/kernels/simd/multiply.hpp"
+
+namespace caffe_layers {
+namespace {
+
+/// Outputs and inputs of one block of multiply_gradient: together one sum per lane, so that one reduce gives them all;
+/// at most 8 inputs, for which there are pointers in registers.
+constexpr int kGradientOutputs = kVectorBytes >= 32 ? 4 : 2;
+template <typename T, int OUTPUTS>
+constexpr int kGradientInputs = kLanes<T> <= OUTPUTS      ? 1
+                                : kLanes<T> / OUTPUTS < 8 ? kLanes<T> / OUTPUTS
+                                                          : 8;
+
+template <typename T, int OUTPUTS, int INPUTS>
+inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff,
+                           int inputs) {
+  Vector<T> sum[OUTPUTS * INPUTS] = {};
+  const auto accumulate = [&](const Vector<T>* x, const Vector<T>* dy) {
+#pragma GCC unroll 4
+    for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 8
+      for (int i = 0; i < INPUTS; ++i) sum[o * INPUTS + i] += dy[o] * x[i];
+    }
+  };
+  for (int row = 0; row < region.rows; ++row) {
+    const ptrdiff_t in_row = row * region.in_pitch, out_row = row * region.out_pitch;
+    int column = 0;
+    Vector<T> x[INPUTS], dy[OUTPUTS];
+    for (; column + kLanes<T> <= region.width; column += kLanes<T>) {
+#pragma GCC unroll 8
+      for (int i = 0; i < INPUTS; ++i) x[i] = load(in[i] + in_row + column);
+#pragma GCC unroll 4
+      for (int o = 0; o < OUTPUTS; ++o) dy[o] = load(out_diff[o] + out_row + column);
+      accumulate(x, dy);
+    }
+    const int left = region.width - column;
+    if (left) {
+#pragma GCC unroll 8
+      for (int i = 0; i < INPUTS; ++i) x[i] = load_first(in[i] + in_row + column, left);
+#pragma GCC unroll 4
+      for (int o = 0; o < OUTPUTS; ++o) dy[o] = load_first(out_diff[o] + out_row + column, left);
+      accumulate(x, dy);
+    }
+  }
+  T total[kLanes<T>];
+  horizontal_sums<T, OUTPUTS * INPUTS>(sum, total);
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 8
+    for (int i = 0; i < INPUTS; ++i) weight_diff[o * inputs + i] += total[o * INPUTS + i];
+  }
+}
+
+/// From input i on: as many full blocks as there are, then blocks half as wide, and so on.
+template <typename T, int OUTPUTS, int INPUTS>
+inline void gradient_rows(const Region& region, int inputs, int i, const T* const* in, const T* const* out_diff,
+                          T* weight_diff) {
+  for (; i + INPUTS <= inputs; i += INPUTS) {
+    gradient_block<T, OUTPUTS, INPUTS>(region, in + i, out_diff, weight_diff + i, inputs);
+  }
+  if constexpr (INPUTS > 1) gradient_rows<T, OUTPUTS, INPUTS / 2>(region, inputs, i, in, out_diff, weight_diff);
+}
+
+/// The same for outputs, from output o on.
+template <typename T, int OUTPUTS>
+inline void gradient_columns(const Region& region, int inputs, const T* const* in, int outputs, int o,
+                             const T* const* out_diff, T* weight_diff) {
+  for (; o + OUTPUTS <= outputs; o += OUTPUTS) {
+    gradient_rows<T, OUTPUTS, kGradientInputs<T, OUTPUTS>>(region, inputs, 0, in, out_diff + o,
+                                                           weight_diff + o * inputs);
+  }
+  if constexpr (OUTPUTS > 1) {
+    gradient_columns<T, OUTPUTS / 2>(region, inputs, in, outputs, o, out_diff, weight_diff);
+  }
+}
+
+/// Lanes whose index has bit STEP set change places: those of `a` with those STEP lower of `b`.
+template <typename T, int STEP>
+inline void exchange(Vector<T>* a, Vector<T>* b) {
+  typename VectorOf<T>::Index low = {}, high = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    low[lane] = lane & STEP ? kLanes<T> + lane - STEP : lane;
+    high[lane] = lane & STEP ? kLanes<T> + lane : lane + STEP;
+  }
+  const Vector<T> first = __builtin_shuffle(*a, *b, low);
+  *b = __builtin_shuffle(*a, *b, high);
+  *a = first;
+}
+
+/// kLanes vectors: lane l of vector i becomes lane i of vector l.
+template <typename T, int STEP = 1>
+inline void transpose(Vector<T>* rows) {
+  if constexpr (STEP < kLanes<T>) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if (!(i & STEP)) exchange<T, STEP>(rows + i, rows + i + STEP);
+    }
+    transpose<T, 2 * STEP>(rows);
+  }
+}
+
+constexpr int kWideGroup = 16;
+
+/// Pixels that are transposed at once.
+constexpr int kPanelPixels = 128;
+
+/// panel[p][i] = in[i][p] for VECTORS vectors of inputs, of which there are `inputs`; the others are zero.
+template <typename T, int VECTORS>
+inline void fill_panel(int inputs, const T* const* in, ptrdiff_t in_at, int pixels, T* panel) {
+  for (int v = 0; v < VECTORS; ++v) {
+    for (int p = 0; p < pixels; p += kLanes<T>) {
+      Vector<T> rows[kLanes<T>];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes<T>; ++i) {
+        const int input = v * kLanes<T> + i;
+        rows[i] = input >= inputs           ? Vector<T>{}
+                  : p + kLanes<T> <= pixels ? load(in[input] + in_at + p)
+                                            : load_first(in[input] + in_at + p, pixels - p);
+      }
+      transpose<T>(rows);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes<T>; ++i) store(panel + ((p + i) * VECTORS + v) * kLanes<T>, rows[i]);
+    }
+  }
+}
+
+/// The gradients of BLOCK outputs' weights for the panel's inputs.
+template <typename T, int BLOCK, int VECTORS>
+inline void panel_gradient(int pixels, const T* panel, const T* const* out_diff, ptrdiff_t out_at, T* weight_diff,
+                           int inputs, int columns) {
+  const T* dy[BLOCK];
+#pragma GCC unroll 8
+  for (int b = 0; b < BLOCK; ++b) dy[b] = out_diff[b] + out_at;
+  Vector<T> sum[BLOCK][VECTORS] = {};
+#pragma GCC unroll 4
+  for (int p = 0; p < pixels; ++p, panel += VECTORS * kLanes<T>) {
+    Vector<T> x[VECTORS];
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) x[v] = load(panel + v * kLanes<T>);
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCK; ++b) {
+      const Vector<T> factor = broadcast(dy[b][p]);
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; ++v) sum[b][v] += factor * x[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int b = 0; b < BLOCK; ++b) {
+#pragma GCC unroll 2
+    for (int v = 0; v < VECTORS; ++v) {
+      T* to = weight_diff + b * inputs + v * kLanes<T>;
+      const int lanes = columns - v * kLanes<T>;
+      if (lanes >= kLanes<T>) {
+        store(to, load(to) + sum[b][v]);
+      } else if (lanes > 0) {
+        store_first(to, load_first(to, lanes) + sum[b][v], lanes);
+      }
+    }
+  }
+}
+
+/// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs, over one run of pixels.
+template <typename T, int VECTORS>
+inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int columns, int outputs,
+                            const T* const* out_diff, ptrdiff_t out_at, T* weight_diff, int inputs) {
+  alignas(kCacheLine) T panel[kPanelPixels * VECTORS * kLanes<T>];
+  fill_panel<T, VECTORS>(columns, in, in_at, pixels, panel);
+  for (int o = 0, block; o < outputs; o += block) {
+    block = next_block(outputs - o);
+    const T* const* dy = out_diff + o;
+    T* to = weight_diff + static_cast<ptrdiff_t>(o) * inputs;
+    if (block == 8) panel_gradient<T, kOutputBlock, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+    if (block == 4) panel_gradient<T, 4, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+    if (block == 2) panel_gradient<T, 2, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+    if (block == 1) panel_gradient<T, 1, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+  }
+}
+
+/// The same as gradient_columns for wide groups: with the inputs transposed the sums need no adding up over lanes.
+template <typename T>
+void transposed_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
+                         T* weight_diff) {
+  for (int row = 0; row < region.rows; ++row) {
+    for (int column = 0; column < region.width; column += kPanelPixels) {
+      const int pixels = smaller(kPanelPixels, region.width - column);
+      const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
+      for (int i = 0; i < inputs; i += 2 * kLanes<T>) {
+        const int columns = smaller(2 * kLanes<T>, inputs - i);
+        const auto run = columns > kLanes<T> ? panel_gradients<T, 2> : panel_gradients<T, 1>;
+        run(pixels, in + i, in_at, columns, outputs, out_diff, out_at, weight_diff + i, inputs);
+      }
+    }
+  }
+}
+
+/// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i].
+template <typename T>
+void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
+                       T* weight_diff) {
+  if (inputs >= kWideGroup && outputs >= kWideGroup / 2) {
+    return transposed_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff);
+  }
+  gradient_columns<T, kGradientOutputs>(region, inputs, in, outputs, 0, out_diff, weight_diff);
+}
+
+/// bias_diff[o] += sum over the region's pixels of out_diff[o].
+template <typename T>
+void bias_gradient(const Region& region, int outputs, const T* const* out_diff, T* bias_diff) {
+  for (int o = 0; o < outputs; ++o) {
+    Vector<T> sum = {};
+    for (int row = 0; row < region.rows; ++row) {
+      const T* from = out_diff[o] + row * region.out_pitch;
+      int column = 0;
+      for (; column + kLanes<T> <= region.width; column += kLanes<T>) sum += load(from + column);
+      if (column < region.width) sum += load_first(from + column, region.width - column);
+    }
+    for (int lane = 0; lane < kLanes<T>; ++lane) bias_diff[o] += sum[lane];
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers

@@ -1,0 +1,85 @@
+// Which layers a solver may start as CUDA graphs, and that training with them is the same.
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "caffe_layers/fused_nesterov_solver.hpp"
+#include "device_test.hpp"
+
+namespace caffe {
+namespace {
+
+// Runs: bn1 to bn2 (in place, with a skip connection), and perm to bn3. conv1 reads the data, the pooling is Caffe's,
+// and bn4 is alone.
+const char* const kNet = R"(
+  layer { name: "data" type: "DummyData" top: "data" top: "t" dummy_data_param {
+    shape { dim: 4 dim: 3 dim: 8 dim: 8 } shape { dim: 4 dim: 3 }
+    data_filler { type: "gaussian" } data_filler { type: "uniform" } } }
+  layer { name: "conv1" type: "FusedGroupConvolution" bottom: "data" top: "a" fused_group_convolution_param {
+    stage { num_output: 8 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } } } }
+  layer { name: "bn1" type: "FusedBatchNorm" bottom: "a" top: "a" top: "skip" fused_batch_norm_param { relu: true } }
+  layer { name: "block" type: "FusedGroupConvolution" bottom: "a" top: "b" fused_group_convolution_param {
+    stage { num_output: 8 group: 8 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
+    stage { num_output: 8 group: 4 bias_term: false weight_filler { type: "msra" } } } }
+  layer { name: "bn2" type: "FusedBatchNorm" bottom: "b" bottom: "skip" top: "b" fused_batch_norm_param { relu: true } }
+  layer { name: "pool" type: "Pooling" bottom: "b" top: "c" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+  layer { name: "perm" type: "ChannelPermutation" bottom: "c" top: "d" channel_permutation_param { interleave: 2 } }
+  layer { name: "down" type: "FusedGroupConvolution" bottom: "d" top: "e" fused_group_convolution_param {
+    stage { num_output: 16 group: 2 stride: 2 weight_filler { type: "msra" } } } }
+  layer { name: "bn3" type: "FusedBatchNorm" bottom: "e" top: "e" }
+  layer { name: "ip" type: "InnerProduct" bottom: "e" top: "f"
+    inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+  layer { name: "bn4" type: "FusedBatchNorm" bottom: "f" top: "g" }
+  layer { name: "loss" type: "EuclideanLoss" bottom: "g" bottom: "t" top: "loss" })";
+
+}  // namespace
+
+template <typename TypeParam>
+class StepGraphsTest : public MultiDeviceTest<TypeParam> {
+ protected:
+  typedef typename TypeParam::Dtype Dtype;
+
+  std::unique_ptr<FusedNesterovSolver<Dtype>> MakeSolver(const string& more) const {
+    SolverParameter param;
+    const string settings = "base_lr: 0.05 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01 random_seed: 1 " + more;
+    CHECK(google::protobuf::TextFormat::ParseFromString(settings, &param));
+    CHECK(google::protobuf::TextFormat::ParseFromString(kNet, param.mutable_net_param()));
+    return std::make_unique<FusedNesterovSolver<Dtype>>(param);
+  }
+};
+
+TYPED_TEST_CASE(StepGraphsTest, TestDtypesAndDevices);
+
+TYPED_TEST(StepGraphsTest, TestRuns) {
+  SKIP_WITHOUT_DEVICE();
+  const auto solver = this->MakeSolver("");
+  const auto& names = solver->net()->layer_names();
+  const auto runs = RunsOfOurLayers(*solver->net());
+  ASSERT_EQ(2, runs.size());
+  EXPECT_EQ("bn1", names[runs[0].first]);
+  EXPECT_EQ("bn2", names[runs[0].second]);
+  EXPECT_EQ("perm", names[runs[1].first]);
+  EXPECT_EQ("bn3", names[runs[1].second]);
+}
+
+// On the CPU the option is ignored. On a GPU the same kernels get the same arguments, in the same order; all of ours
+// are deterministic, and so is cuBLAS.
+TYPED_TEST(StepGraphsTest, TestTrainingIsTheSame) {
+  SKIP_WITHOUT_DEVICE();
+  for (const string settings : {"", "iter_size: 2"}) {
+    const auto plain = this->MakeSolver(settings), graphs = this->MakeSolver(settings + " cuda_graphs: true");
+    plain->Step(7);
+    graphs->Step(7);
+    const auto& expected = plain->net()->params();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      caffe_layers_test::expect_close(graphs->net()->params()[i]->cpu_data(), expected[i]->cpu_data(),
+                                      expected[i]->count(), 0, settings + " blob " + std::to_string(i));
+    }
+    // Outside of Step, layers are launched as ever.
+    plain->net()->ForwardFromTo(0, 3);
+    graphs->net()->ForwardFromTo(0, 3);
+  }
+}
+
+}  // namespace caffe

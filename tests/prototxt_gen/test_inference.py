@@ -1,0 +1,210 @@
+"""Folding batch norm, and ONNX: outputs of every architecture in Caffe, before and after, and in ONNX Runtime."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from google.protobuf import text_format
+
+from prototxt_gen.architecture import Options
+from prototxt_gen.architectures import ARCHITECTURES
+from prototxt_gen.command_line import Invalid
+from prototxt_gen.complexity import count_net
+from prototxt_gen.experiment import Experiment, build
+from prototxt_gen.fold_batch_norm import fold
+from prototxt_gen.proto import pb, read_net, read_weights
+from prototxt_gen.to_fused import to_fused
+from prototxt_gen.to_onnx import to_onnx
+from prototxt_gen.to_stock import to_stock
+from prototxt_gen.weights import net_files, with_blobs, write_files
+
+WIDTHS = dict.fromkeys(ARCHITECTURES, 16) | {"xception": 11, "igcv2star": 24, "igcv2-I": 18, "igcv2-II": 18}
+CASES = [(arch, engine) for arch in WIDTHS for engine in ("fused", "stock")]
+
+
+def parse(text: str) -> "pb.NetParameter":
+    return text_format.Parse(text, pb.NetParameter())
+
+
+def trained(net):
+    """The net with blobs as after training: weights that keep values near 1, statistics and scales all different."""
+    rng, result = np.random.default_rng(0), pb.NetParameter()
+    result.CopyFrom(net)
+    shapes = {layer.name: layer.blobs for layer in count_net(net).layers}
+    for layer in result.layer:
+        if layer.type == "AugmentedData":
+            continue
+        arrays = [rng.standard_normal(shape) * (2 / np.prod(shape[1:] or 50)) ** 0.5 for shape in shapes[layer.name]]
+        if layer.type.endswith("BatchNorm"):
+            arrays[1], arrays[2] = rng.uniform(3, 9, arrays[1].shape), np.array([3.0])
+        if layer.type in ("Scale", "FusedBatchNorm"):
+            arrays[-2] = rng.uniform(0.5, 1.5, arrays[-2].shape)
+        for array in arrays:
+            layer.blobs.add(shape=pb.BlobShape(dim=array.shape), data=array.astype(np.float32).ravel().tolist())
+    return result
+
+
+def nets(arch: str, engine: str):
+    texts = build(Experiment(arch, Options(width=WIDTHS[arch], depth=14), engine=engine)).texts
+    return trained(parse(texts["deploy.prototxt"])), parse(texts["train_val.prototxt"])
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """images, and by case and "plain" or "folded": the net's scores and probabilities in Caffe."""
+    folder = tmp_path_factory.mktemp("nets")
+    images = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    np.save(folder / "images.npy", images)
+    folders = {}
+    for case in CASES:
+        plain = nets(*case)[0]
+        for name, net in (("plain", plain), ("folded", fold(plain))):
+            folders[case, name] = folder / "_".join((*case, name))
+            folders[case, name].mkdir()
+            write_files(net_files(net, folders[case, name] / "net.prototxt", folders[case, name] / "net.caffemodel"))
+    command = [sys.executable, Path(__file__).with_name("net_outputs.py"), folder / "images.npy", folder / "out.npz"]
+    quiet = {**os.environ, "GLOG_minloglevel": "2"}
+    done = subprocess.run([*command, *folders.values()], env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = np.load(folder / "out.npz")
+    return images, {key: (found[str(path)], found[f"{path}/prob"]) for key, path in folders.items()}
+
+
+@pytest.mark.parametrize("arch,engine", CASES)
+def test_folded_nets_compute_the_same(arch, engine, outputs):
+    _, found = outputs
+    plain, folded = found[(arch, engine), "plain"][0], found[(arch, engine), "folded"][0]
+    assert plain.std() > 0.05 and np.abs(plain - plain[0]).max() > 0.05  # scores that differ between images
+    np.testing.assert_allclose(folded, plain, atol=2e-5 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("arch,engine", CASES)
+def test_folded_nets_have_no_batch_norm_and_convert(arch, engine):
+    net = nets(arch, engine)[0]
+    folded = fold(net)
+    kinds = {layer.type for layer in folded.layer}
+    assert not kinds & {"BatchNorm", "Scale", "FusedBatchNorm"}
+    if engine == "fused":
+        assert kinds == {"Input", "FusedGroupConvolution", "Pooling", "InnerProduct", "Softmax"}
+        assert to_fused(to_stock(folded)) == folded
+    else:
+        assert not any(kind.startswith("Fused") for kind in kinds)
+        assert to_fused(folded) == fold(to_fused(net))
+    assert count_net(folded).params == count_net(net).params
+
+
+@pytest.mark.parametrize("arch,engine", CASES)
+@pytest.mark.parametrize("name", ["plain", "folded"])
+def test_onnx_runtime_reproduces_caffe(arch, engine, name, outputs):
+    images, found = outputs
+    scores, probabilities = found[(arch, engine), name]
+    deploy, train_val = nets(arch, engine)
+    train_val = with_blobs(train_val, deploy)
+    if name == "folded":
+        deploy, train_val = fold(deploy), fold(train_val)
+    for net, output, expected in ((deploy, "prob", probabilities), (train_val, "fc", scores)):
+        session = onnxruntime.InferenceSession(to_onnx(net).SerializeToString(), providers=["CPUExecutionProvider"])
+        assert [one.name for one in session.get_inputs()] == ["data"]
+        assert [one.name for one in session.get_outputs()] == [output]
+        (actual,) = session.run(None, {"data": images})
+        np.testing.assert_allclose(actual.reshape(expected.shape), expected, atol=1e-4 * max(1, np.abs(expected).max()))
+        (one,) = session.run(None, {"data": images[:1]})
+        np.testing.assert_allclose(one, actual[:1], atol=1e-4)
+
+
+OTHERS = """
+layer { name: "input" type: "Input" top: "data" input_param { shape { dim: 1 dim: 6 dim: 9 dim: 9 } } }
+layer { name: "bn0" type: "BatchNorm" bottom: "data" top: "bn0" }
+layer { name: "rect" type: "Convolution" bottom: "bn0" top: "rect"
+  convolution_param { num_output: 4 kernel_h: 1 kernel_w: 3 group: 2 } }
+layer { name: "shuffle" type: "ChannelPermutation" bottom: "rect" top: "shuffle"
+  channel_permutation_param { index: [ 2, 0, 3, 1 ] inverse: true } }
+layer { name: "bn1" type: "BatchNorm" bottom: "shuffle" top: "bn1" batch_norm_param { eps: 0.01 } }
+layer { name: "relu1" type: "ReLU" bottom: "bn1" top: "bn1" }
+layer { name: "conv2" type: "Convolution" bottom: "bn1" top: "conv2"
+  convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "conv2" bottom: "bn1" top: "sum" }
+layer { name: "bn2" type: "BatchNorm" bottom: "sum" top: "bn2" }
+layer { name: "scale2" type: "Scale" bottom: "bn2" top: "bn2" scale_param { bias_term: true } }
+layer { name: "fc" type: "InnerProduct" bottom: "bn2" top: "fc" inner_product_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+
+
+def test_net_of_others(tmp_path):
+    """Batch norm without a scale, behind a permutation, with names and blobs of its own; and without a convolution."""
+    net = trained(parse(OTHERS))
+    folded = fold(net)
+    assert [layer.name for layer in folded.layer if "Norm" in layer.type] == ["bn0", "bn2"]
+    assert [layer.name for layer in folded.layer if layer.type == "Scale"] == ["scale2"]
+    assert folded.layer[3].name == "shuffle" and folded.layer[3].top == ["bn1"]
+    results = []
+    x = np.random.default_rng(2).standard_normal((2, 6, 9, 9)).astype(np.float32)
+    for one in (net, folded):
+        session = onnxruntime.InferenceSession(to_onnx(one).SerializeToString(), providers=["CPUExecutionProvider"])
+        results.append(session.run(None, {"data": x})[0])
+    np.testing.assert_allclose(results[0], results[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("change,message", [
+    (('batch_norm_param { eps: 0.01 }', 'batch_norm_param { use_global_stats: false }'), "'bn1' normalises"),
+    (('top: "rect"', 'top: "rect" param { name: "shared" }'), "'rect' shares its weights by name"),
+])  # fmt: skip
+def test_what_cannot_be_folded(change, message):
+    assert change[0] in OTHERS
+    with pytest.raises(Invalid, match=message):
+        fold(trained(parse(OTHERS.replace(*change))))
+
+
+def test_what_another_layer_reads_too_is_not_folded():
+    net = OTHERS.replace('bottom: "conv2" bottom: "bn1" top: "sum"', 'bottom: "conv2" bottom: "shuffle" top: "sum"')
+    assert len(fold(trained(parse(net))).layer) == len(parse(OTHERS).layer)
+
+
+@pytest.mark.parametrize("change,message", [
+    (('type: "ReLU"', 'type: "TanH"'), "layer 'relu1' is of type TanH, which is not translated to ONNX"),
+    (('type: "ReLU"', 'type: "NoSuch"'), "type of layer 'relu1' 'NoSuch'"),
+    (('top: "sum" }', 'top: "sum" eltwise_param { operation: MAX } }'), "layer 'sum' of type Eltwise: anything but"),
+])  # fmt: skip
+def test_what_has_no_onnx(change, message):
+    net = trained(parse(OTHERS))
+    broken = with_blobs(parse(OTHERS.replace(*change)), net)
+    with pytest.raises(Invalid, match=message):
+        to_onnx(broken)
+
+
+def test_weights_that_do_not_fit():
+    net = trained(parse(OTHERS))
+    del net.layer[2].blobs[0].data[3:]
+    with pytest.raises(Invalid, match=r"layer 'rect' \(Convolution\) has blobs of 3, 4 values .* ask for 4x\?, 4"):
+        fold(net)
+    with pytest.raises(Invalid, match=r"layer 'rect' \(Convolution\) has blobs of 3, 4 values .* ask for 4x3x1x3, 4"):
+        to_onnx(net)
+    net.layer[4].ClearField("blobs")
+    with pytest.raises(Invalid, match=r"layer 'bn1' \(BatchNorm\) has blobs of no values"):
+        fold(net)
+
+
+def test_commands(run_tool, tmp_path):
+    deploy, _ = nets("igcv2", "fused")
+    write_files(net_files(deploy, tmp_path / "net.prototxt", tmp_path / "net.caffemodel"))
+    arguments = ["net.prototxt", "net.caffemodel", "--out", "new.prototxt", "--weights-out", "new.caffemodel"]
+    done = run_tool("fold_batch_norm", *arguments)
+    assert done.returncode == 0 and "15 of 15 batch norms folded, 34 layers to 19" in done.stdout, done
+    folded = with_blobs(read_net(tmp_path / "new.prototxt"), read_weights(tmp_path / "new.caffemodel"))
+    assert folded == fold(deploy)
+    assert "new.prototxt is there already" in run_tool("fold_batch_norm", *arguments).stderr
+    done = run_tool("to_onnx", "new.prototxt", "new.caffemodel", "--out", "new.onnx")
+    assert done.returncode == 0 and "data N x 3 x 32 x 32 to prob N x 100" in done.stdout, done
+    assert onnx.load(tmp_path / "new.onnx") == to_onnx(folded)
+    for tool, options in (("fold_batch_norm", arguments[2:] + ["--force"]), ("to_onnx", ["--out", "x"])):
+        done = run_tool(tool, "net.prototxt", "none.caffemodel", *options)
+        assert (
+            done.returncode == 2
+            and done.stderr == f"{tool}: error: cannot read none.caffemodel: No such file or directory\n"
+        )
