@@ -7,8 +7,8 @@
 namespace caffe_layers {
 namespace {
 
-/// Below that many values, starting threads costs more than they save.
-constexpr std::size_t kWorthThreads = 16384;
+/// Below that many values, starting threads costs about what they save.
+constexpr std::size_t kWorthThreads = 65536;
 
 /// Values begin .. end - 1 of one array. Without aliases the compiler makes vectors of it.
 template <typename T, bool L1>

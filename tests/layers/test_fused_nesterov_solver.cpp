@@ -16,18 +16,18 @@ class FusedNesterovSolverTest : public MultiDeviceTest<TypeParam> {
  protected:
   typedef typename TypeParam::Dtype Dtype;
 
-  // Batch norm's first three blobs have lr_mult 0. The first layer has more values than one thread block takes, and
-  // enough for several threads.
+  // Batch norm's first three blobs have lr_mult 0. No bias comes before it: its gradient would be all rounding. The
+  // first layer has more values than one thread block takes, and enough for several threads.
   static constexpr const char* kNet = R"(
     layer { name: "data" type: "DummyData" top: "x" top: "t" dummy_data_param {
-      shape { dim: 6 dim: 50 } shape { dim: 6 dim: 3 } data_filler { type: "gaussian" } data_filler { type: "uniform" } } }
+      shape { dim: 6 dim: 200 } shape { dim: 6 dim: 3 } data_filler { type: "gaussian" } data_filler { type: "uniform" } } }
     layer { name: "ip1" type: "InnerProduct" bottom: "x" top: "h"
-      param { lr_mult: 2 decay_mult: 0.5 } param { decay_mult: 0 }
-      inner_product_param { num_output: 400 weight_filler { type: "xavier" } } }
+      param { lr_mult: 2 decay_mult: 0.5 }
+      inner_product_param { num_output: 400 bias_term: false weight_filler { type: "xavier" } } }
     layer { name: "bn" type: "FusedBatchNorm" bottom: "h" top: "n" fused_batch_norm_param { relu: true } }
     layer { name: "fixed" type: "InnerProduct" bottom: "n" top: "f" param { lr_mult: 0 } param { lr_mult: 0 }
       inner_product_param { num_output: 20 weight_filler { type: "xavier" } } }
-    layer { name: "ip2" type: "InnerProduct" bottom: "f" top: "y"
+    layer { name: "ip2" type: "InnerProduct" bottom: "f" top: "y" param { decay_mult: 1 } param { decay_mult: 0 }
       inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
     layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "loss" })";
 
@@ -41,6 +41,14 @@ class FusedNesterovSolverTest : public MultiDeviceTest<TypeParam> {
     param.set_type(type);
     param.set_solver_mode(Caffe::mode() == Caffe::GPU ? SolverParameter::GPU : SolverParameter::CPU);
     return shared_ptr<SGDSolver<Dtype>>(dynamic_cast<SGDSolver<Dtype>*>(SolverRegistry<Dtype>::CreateSolver(param)));
+  }
+
+  /// A solver after some steps. The random data depend on nothing else: the seed is set when a solver is made.
+  shared_ptr<SGDSolver<Dtype>> Train(const string& type, const string& more, int steps, const string& from = "") const {
+    const auto solver = MakeSolver(type, more);
+    if (!from.empty()) solver->Restore(from.c_str());
+    solver->Step(steps);
+    return solver;
   }
 
   void ExpectSame(SGDSolver<Dtype>& stock, SGDSolver<Dtype>& ours, const string& what) const {
@@ -66,9 +74,7 @@ TYPED_TEST(FusedNesterovSolverTest, TestEqualsStock) {
   SKIP_WITHOUT_DEVICE();
   for (const string settings : {"", "iter_size: 3", "clip_gradients: 0.5", "regularization_type: 'L1'", "momentum: 0",
                                 "lr_policy: 'multistep' gamma: 0.1 stepvalue: 3 stepvalue: 6", "weight_decay: 0"}) {
-    const auto stock = this->MakeSolver("Nesterov", settings), ours = this->MakeSolver("FusedNesterov", settings);
-    stock->Step(8);
-    ours->Step(8);
+    const auto stock = this->Train("Nesterov", settings, 8), ours = this->Train("FusedNesterov", settings, 8);
     this->ExpectSame(*stock, *ours, settings);
   }
 }
@@ -79,15 +85,9 @@ TYPED_TEST(FusedNesterovSolverTest, TestSnapshotsAreInterchangeable) {
   for (const string format : {"BINARYPROTO", "HDF5"}) {
     for (const string writer : {"Nesterov", "FusedNesterov"}) {
       const string prefix = folder.path() + "/" + writer + format;
-      const auto first = this->MakeSolver(writer, "snapshot_format: " + format + " snapshot_prefix: '" + prefix + "'");
-      first->Step(5);
-      first->Snapshot();
+      this->Train(writer, "snapshot_format: " + format + " snapshot_prefix: '" + prefix + "'", 5)->Snapshot();
       const string state = prefix + "_iter_5.solverstate" + (format == "HDF5" ? ".h5" : "");
-      const auto stock = this->MakeSolver("Nesterov", ""), ours = this->MakeSolver("FusedNesterov", "");
-      stock->Restore(state.c_str());
-      ours->Restore(state.c_str());
-      stock->Step(4);
-      ours->Step(4);
+      const auto stock = this->Train("Nesterov", "", 4, state), ours = this->Train("FusedNesterov", "", 4, state);
       EXPECT_EQ(9, ours->iter());
       this->ExpectSame(*stock, *ours, "from " + writer + " in " + format);
     }
@@ -101,12 +101,12 @@ TYPED_TEST(FusedNesterovSolverTest, TestMomentumOfFixedBlobs) {
   const auto writer = this->MakeSolver("Nesterov", "snapshot_prefix: '" + folder.path() + "/all'");
   for (const auto& history : writer->history()) caffe_layers_test::fill_random(1, history.get());
   writer->Snapshot();
-  const auto stock = this->MakeSolver("Nesterov", ""), ours = this->MakeSolver("FusedNesterov", "");
-  const Blob<typename TypeParam::Dtype>& fixed = *ours->net()->layer_by_name("fixed")->blobs()[0];
-  for (const auto& solver : {stock, ours}) solver->Restore((folder.path() + "/all_iter_0.solverstate").c_str());
-  const auto before = fixed.cpu_data()[0];
-  for (const auto& solver : {stock, ours}) solver->Step(3);
-  EXPECT_NE(before, fixed.cpu_data()[0]);
+  const string state = folder.path() + "/all_iter_0.solverstate";
+  const auto stock = this->Train("Nesterov", "", 3, state), ours = this->Train("FusedNesterov", "", 3, state);
+  const auto fixed = [](SGDSolver<typename TypeParam::Dtype>& solver) {
+    return solver.net()->layer_by_name("fixed")->blobs()[0]->cpu_data()[0];
+  };
+  EXPECT_NE(fixed(*writer), fixed(*ours));
   this->ExpectSame(*stock, *ours, "with momentum everywhere");
 }
 

@@ -12,7 +12,7 @@ typedef ::testing::Types<float, double> Dtypes;
 TYPED_TEST_CASE(NesterovKernelTest, Dtypes);
 
 // Around the ends of vectors, and enough in all for several threads, whose parts begin and end inside arrays.
-const std::vector<size_t> kCounts = {1, 3, 4, 5, 8, 15, 16, 17, 0, 1000, 33, 20000, 7};
+const std::vector<size_t> kCounts = {1, 3, 4, 5, 8, 15, 16, 17, 0, 1000, 33, 70000, 7};
 
 TYPED_TEST(NesterovKernelTest, Formula) {
   for (const auto& kernel : nesterov_kernels<TypeParam>()) {
