@@ -1,8 +1,8 @@
 """Inference of whole nets, side by side: our layers, stock Caffe, ONNX Runtime, PyTorch. Writes a table, JSON, a chart.
 
-All run the same net with the same weights, batch norm folded, each through its Python interface and in a process of its
-own: set the input, run, read the output. They take turns, and each one's time is the median over all its turns. Their
-outputs are compared first.
+All run the same net with the same weights, batch norm folded, each through its Python interface, in a process of its own
+and with each thread on a CPU of its own: set the input, run, read the output. They take turns, and each one's time is
+the median over all its turns. Their outputs are compared first.
 """
 
 import argparse
@@ -68,7 +68,10 @@ def run(arguments: list, batch: int, args) -> dict:
     command += ["--batch-size", batch, "--seconds", args.seconds]
     threads = str(args.threads)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    environment["GLOG_minloglevel"] = "2"
+    environment |= {
+        "GLOG_minloglevel": "2",
+        "OMP_PROC_BIND": "true",
+    }  # two threads on one CPU would wait for each other
     done = subprocess.run(list(map(str, command)), env=environment, text=True, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
