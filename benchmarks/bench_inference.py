@@ -1,7 +1,7 @@
 """Inference of whole nets, side by side: our layers, stock Caffe, ONNX Runtime, PyTorch. Writes a table, JSON, a chart.
 
-All run the same net with the same weights, batch norm folded, each through its Python interface, in a process of its own
-and with each thread on a CPU of its own: set the input, run, read the output. They take turns, and each one's time is
+All run the same net with the same weights, batch norm folded, each through its Python interface: set the input, run,
+read the output. Each is a process of its own, with its threads bound to CPUs; they take turns, and each one's time is
 the median over all its turns. Their outputs are compared first.
 """
 
