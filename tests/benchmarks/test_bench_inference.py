@@ -1,12 +1,13 @@
 """What bench_inference.py writes, on recorded results; and that all contestants compute the same, on one small net."""
 
 import importlib.util
+import json
 from types import SimpleNamespace
 
 import numpy as np
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_inference import contestants, prepare, run
+from benchmarks.bench_inference import contestants, prepare, run, write_results
 from benchmarks.bench_report import inference_markdown
 
 
@@ -23,6 +24,19 @@ def test_table():
     assert "| net | 64 | ours | 50.00 | 1280 | 1.00 |" in lines
     assert "| net | 64 | ONNX Runtime | 75.00 | 853 | 1.50 |" in lines
     assert lines[-3:] == ["| Convolution |  | 90.00 |", "| FusedGroupConvolution | 40.00 |  |", "| ReLU |  | 3.00 |"]
+
+
+def test_results_of_one_commit_add_up(tmp_path):
+    def result(net, batch, ms):
+        return {"net": net, "batch": batch, "ms": {"ours": ms}, "layer_ms": {}}
+
+    here = {"cpu": "CPU", "threads": 2, "commit": "abc"}
+    write_results([result("a", 1, 1.0), result("a", 64, 2.0)], here, tmp_path)
+    write_results([result("a", 64, 3.0), result("b", 1, 4.0)], here, tmp_path)
+    assert [one["ms"]["ours"] for one in json.loads((tmp_path / "inference.json").read_text())["results"]] == [1, 3, 4]
+    assert (tmp_path / "inference.png").stat().st_size > 1000
+    write_results([result("b", 1, 5.0)], {**here, "commit": "abd"}, tmp_path)
+    assert (tmp_path / "inference.md").read_text().count("| ours |") == 1
 
 
 def test_contestants_compute_the_same(tmp_path):
