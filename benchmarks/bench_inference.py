@@ -1,8 +1,8 @@
 """Inference of whole nets, side by side: our layers, stock Caffe, ONNX Runtime, PyTorch. Writes a table, JSON, a chart.
 
-All run the same net with the same weights, batch norm folded, each through its Python interface and in a process of its
-own: set the input, run, read the output. They take turns, and each one's time is the median over all its turns. Their
-outputs are compared first.
+All run the same net with the same weights, batch norm folded, each through its Python interface: set the input, run,
+read the output. Each is a process of its own, with its threads bound to CPUs; they take turns, and each one's time is
+the median over all its turns. Their outputs are compared first.
 """
 
 import argparse
@@ -68,7 +68,10 @@ def run(arguments: list, batch: int, args) -> dict:
     command += ["--batch-size", batch, "--seconds", args.seconds]
     threads = str(args.threads)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    environment["GLOG_minloglevel"] = "2"
+    environment |= {
+        "GLOG_minloglevel": "2",
+        "OMP_PROC_BIND": "true",
+    }  # two threads on one CPU would wait for each other
     done = subprocess.run(list(map(str, command)), env=environment, text=True, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
@@ -132,14 +135,23 @@ def main() -> int:
             except (CaffeFailed, subprocess.CalledProcessError) as error:
                 print(f"bench_inference: error: {error}", file=sys.stderr)
                 return 1
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(args.threads), "results": results}
-    (args.out / "inference.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "inference.md").write_text(inference_markdown(results, record["machine"]))
-    labelled = [{**result, "net": f"{result['net']}\nbatch {result['batch']}"} for result in results]
-    write_chart(labelled, args.out / "inference.png", "ms per batch")
-    print(f"written: {args.out}/inference.json, inference.md, inference.png")
+    write_results(results, machine(args.threads), args.out)
     return 0
+
+
+def write_results(results: list[dict], where: dict, folder: Path):
+    """Adds to what the same commit on the same machine has written for other nets and batch sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "inference.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before.get("machine") == where:
+        new = {(result["net"], result["batch"]) for result in results}
+        results = [old for old in before["results"] if (old["net"], old["batch"]) not in new] + results
+    path.write_text(json.dumps({"machine": where, "results": results}, indent=1) + "\n")
+    (folder / "inference.md").write_text(inference_markdown(results, where))
+    labelled = [{**result, "net": f"{result['net']}\nbatch {result['batch']}"} for result in results]
+    write_chart(labelled, folder / "inference.png", "ms per batch")
+    print(f"written: {folder}/inference.json, inference.md, inference.png")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ def load_onnx(model: Path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if THREADS > 1:  # the other threads' CPUs, counted from 1: what OMP_PROC_BIND is for the others
+        cpus = ";".join(str(cpu + 1) for cpu in sorted(os.sched_getaffinity(0))[1:THREADS])
+        options.add_session_config_entry("session.intra_op_thread_affinities", cpus)
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"data": images})[0]
 

@@ -81,11 +81,11 @@ void spatial_stage(const Image<T>& image, int s) {
   const FusedStage& stage = image.chain.stages[s];
   const bool band = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height;
   const int rows = band ? image.rows : stage.out_height;
-  const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
+  const T* bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
-  if (is_depthwise_3x3(stage)) {
-    depthwise_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0),
-                      image.finish(s), scratch.zeros);
+  if (is_direct<T>(stage)) {
+    direct_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
+                   image.finish(s), scratch.zeros);
   } else {
     spatial_forward(stage, image.input(s, 0), image.parameters.weight[s], bias, image.first_row, rows,
                     image.output(s, 0), image.finish(s), scratch);
@@ -169,10 +169,10 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
-  if (is_depthwise_3x3(stage)) {
+  if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
-    depthwise_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], weight_diff, input_diff,
-                       scratch.spatial.zeros);
+    direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
+                    weight_diff, input_diff, scratch.spatial.zeros);
   } else {
     if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
     if (input_wanted) {
@@ -246,20 +246,28 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
   }
 }
 
+/// Weights in another order, where a stage needs that; `transposed`: for backward too.
 template <typename T>
-void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                       const SpatialScratch<T>& scratch) {
+void arrange_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                     const SpatialScratch<T>& scratch, bool transposed) {
   const int zero = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
+    const T* weight = parameters.weight[s];
     const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+    if (is_direct<T>(stage)) {
+      pack_direct(stage, false, weight, shared.packed[s]);
+      if (transposed) pack_direct(stage, true, weight, shared.transposed[s]);
+      continue;
+    }
+    if (!transposed) continue;
     if (is_spatial(stage)) {
-      transpose_spatial_weights(stage, parameters.weight[s], shared.transposed[s], scratch);
+      transpose_spatial_weights(stage, weight, shared.transposed[s], scratch);
       continue;
     }
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
-      gather_weights(parameters.weight[s] + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+      gather_weights(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
     }
   }
 }
@@ -274,6 +282,7 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
              void* workspace) {
   const Workspace<T> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
+  arrange_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, false);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
   const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
@@ -309,7 +318,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
               const FusedGradients<T>& gradients, void* workspace) {
   const Workspace<T> memory(chain, true);
   const Shared<T> shared = memory.shared(workspace);
-  transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
+  arrange_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, true);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)

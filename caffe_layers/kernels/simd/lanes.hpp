@@ -1,48 +1,78 @@
 #pragma once
 
 // Moving pixels between lanes: shifts by one, and what a stride of 2 needs.
+//
+// With a stride of 2 vectors are kept in an order of their own, pair order, in which splitting into even and odd pixels
+// and joining them again stay within 128 bits: one instruction each, and the order is put right once per result.
 
 #include "caffe_layers/kernels/simd/vector.hpp"
 
 namespace caffe_layers {
 namespace {
 
-/// Lane l of the result is lane l - 1 (UP) or l + 1 of x; a zero comes in.
-template <typename T, bool UP>
+/// Which lane of a vector in pair order holds pixel `pixel`.
+template <typename T>
+constexpr int pair_lane(int pixel) {
+  const int half = 8 / static_cast<int>(sizeof(T)), first = kLanes<T> / 2;  // half of 128 bits, of a vector
+  return pixel < first ? pixel / half * 2 * half + pixel % half : pair_lane<T>(pixel - first) + half;
+}
+
+template <typename T>
+inline Vector<T> to_pair_order(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int pixel = 0; pixel < kLanes<T>; ++pixel) from[pair_lane<T>(pixel)] = pixel;
+  return __builtin_shuffle(x, from);
+}
+template <typename T>
+inline Vector<T> from_pair_order(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int pixel = 0; pixel < kLanes<T>; ++pixel) from[pixel] = pair_lane<T>(pixel);
+  return __builtin_shuffle(x, from);
+}
+
+/// Pixel p of the result is pixel p - 1 (UP) or p + 1 of x; a zero comes in. PAIRS: both are in pair order.
+template <typename T, bool UP, bool PAIRS = false>
 inline Vector<T> shift(Vector<T> x) {
   typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = UP ? (lane ? lane - 1 : kLanes<T>) : lane + 1;
+  for (int pixel = 0; pixel < kLanes<T>; ++pixel) {
+    const int source = UP ? pixel - 1 : pixel + 1;
+    const int lane = source < 0 || source == kLanes<T> ? kLanes<T> : PAIRS ? pair_lane<T>(source) : source;
+    from[PAIRS ? pair_lane<T>(pixel) : pixel] = lane;
+  }
   return __builtin_shuffle(x, Vector<T>{}, from);
 }
 
-/// Lanes FIRST, FIRST + 2, ... of the lanes of a and then b.
+/// Pixels FIRST, FIRST + 2, ... of those of a and then b, in pair order.
 template <typename T, int FIRST>
 inline Vector<T> every_second(Vector<T> a, Vector<T> b) {
   typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = 2 * lane + FIRST;
+  for (int pixel = 0; pixel < kLanes<T>; ++pixel) from[pair_lane<T>(pixel)] = 2 * pixel + FIRST;
   return __builtin_shuffle(a, b, from);
+}
+
+/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; `even` and `odd` in pair order.
+template <typename T, int HALF>
+inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    from[lane] = pair_lane<T>((HALF * kLanes<T> + lane) / 2) + lane % 2 * kLanes<T>;
+  }
+  return __builtin_shuffle(even, odd, from);
 }
 
 /// from[0], from[2], ..., `lanes` of them; nothing behind the last is read.
 template <typename T>
 inline Vector<T> load_even(const T* from, int lanes) {
-  typename VectorOf<T>::Index even = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) even[lane] = 2 * lane < kLanes<T> ? 2 * lane : 2 * lane + 1;
-  const int pixels = 2 * lanes - 1, first = smaller(pixels, kLanes<T>), second = pixels - (kLanes<T> - 1);
-  return __builtin_shuffle(load_first(from, first), second > 0 ? load_first(from + kLanes<T> - 1, second) : Vector<T>{},
-                           even);
+  const int pixels = 2 * lanes - 1;
+  const Vector<T> second = pixels > kLanes<T> ? load_first(from + kLanes<T>, pixels - kLanes<T>) : Vector<T>{};
+  return from_pair_order<T>(every_second<T, 0>(load_first(from, smaller(pixels, kLanes<T>)), second));
 }
 
-/// a[0], b[0], a[1], b[1], ...: `count` in all.
+/// even[0], odd[0], even[1], odd[1], ...: `count` in all; `even` and `odd` in pair order.
 template <typename T>
-inline void store_interleaved(T* to, Vector<T> a, Vector<T> b, int count) {
-  typename VectorOf<T>::Index low = {}, high = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) {
-    low[lane] = lane / 2 + lane % 2 * kLanes<T>;
-    high[lane] = low[lane] + kLanes<T> / 2;
-  }
-  store_first(to, __builtin_shuffle(a, b, low), smaller(count, kLanes<T>));
-  if (count > kLanes<T>) store_first(to + kLanes<T>, __builtin_shuffle(a, b, high), count - kLanes<T>);
+inline void store_interleaved(T* to, Vector<T> even, Vector<T> odd, int count) {
+  store_first(to, interleave<T, 0>(even, odd), smaller(count, kLanes<T>));
+  if (count > kLanes<T>) store_first(to + kLanes<T>, interleave<T, 1>(even, odd), count - kLanes<T>);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ struct SpatialScratch {
   T* split;           ///< max(group_inputs x input_split, group_outputs x output_split)
   T* staging;         ///< planes in the split's pitch: group_outputs, or stride x group_inputs
   const T** taps;     ///< pointers: max(group_inputs, group_outputs) x kernel x kernel
-  T* zeros;           ///< a row, for depthwise.hpp
+  T* zeros;           ///< a row, for direct.hpp
   T** planes;         ///< pointers: max(group_inputs, group_outputs)
   ptrdiff_t* offset;  ///< kernel x kernel: where in the split planes a tap reads
   int* tap;           ///< kernel x kernel: the taps, phase after phase

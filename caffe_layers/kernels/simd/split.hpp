@@ -115,11 +115,13 @@ void merge_row(const T* const* phases, ptrdiff_t at, const T* zeros, int stride,
     const T *first = phases[0] ? phases[0] + at : zeros, *second = phases[1] ? phases[1] + at : zeros;
     int x = 0;
     for (; x + 2 * kLanes<T> <= width; x += 2 * kLanes<T>) {
-      store_interleaved(to + x, load(first + x / 2), load(second + x / 2), 2 * kLanes<T>);
+      store_interleaved(to + x, to_pair_order<T>(load(first + x / 2)), to_pair_order<T>(load(second + x / 2)),
+                        2 * kLanes<T>);
     }
     const int left = width - x;
     if (left > 0) {
-      store_interleaved(to + x, load_first(first + x / 2, (left + 1) / 2), load_first(second + x / 2, left / 2), left);
+      store_interleaved(to + x, to_pair_order<T>(load_first(first + x / 2, (left + 1) / 2)),
+                        to_pair_order<T>(load_first(second + x / 2, left / 2)), left);
     }
     return;
   }

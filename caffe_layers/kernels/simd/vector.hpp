@@ -5,6 +5,9 @@
 
 #include <cstddef>
 
+// For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 namespace caffe_layers {
 namespace {
 

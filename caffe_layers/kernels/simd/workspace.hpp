@@ -1,8 +1,8 @@
 #pragma once
 
-// How the scratch memory is laid out: transposed weights shared by all threads, then one Scratch per thread.
+// How the scratch memory is laid out: rearranged weights shared by all threads, then one Scratch per thread.
 
-#include "caffe_layers/kernels/simd/depthwise.hpp"
+#include "caffe_layers/kernels/simd/direct_gradient.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
 
 namespace caffe_layers {
@@ -28,10 +28,10 @@ struct Buffer {
   bool image;
 };
 
-/// For backward, weights with the inputs as outputs.
+/// Weights in the order of direct.hpp, for its stages; and for backward those of all, with the inputs as outputs.
 template <typename T>
 struct Shared {
-  T* transposed[kFusedMaxStages];
+  T *packed[kFusedMaxStages], *transposed[kFusedMaxStages];
 };
 
 template <typename T>
@@ -92,7 +92,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
     width = larger(width, larger(stage.in_width, stage.out_width));
-    if (is_depthwise_3x3(stage)) continue;
+    if (is_direct<T>(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
@@ -122,8 +122,10 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
 template <typename T>
 Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
   Shared<T> shared = {};
-  for (int s = 0; backward && s < chain.num_stages; ++s) {
-    shared.transposed[s] = arena->take<T>(weight_count(chain.stages[s]));
+  for (int s = 0; s < chain.num_stages; ++s) {
+    const FusedStage& stage = chain.stages[s];
+    if (is_direct<T>(stage)) shared.packed[s] = arena->take<T>(weight_count(stage));
+    if (backward) shared.transposed[s] = arena->take<T>(weight_count(stage));
   }
   return shared;
 }

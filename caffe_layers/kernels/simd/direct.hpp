@@ -1,0 +1,195 @@
+#pragma once
+
+// 3x3 with stride 1 or 2 and a border of one zero, for groups of few channels.
+
+#include "caffe_layers/kernels/group_convolution_fused.hpp"
+#include "caffe_layers/kernels/simd/depthwise.hpp"
+#include "caffe_layers/kernels/simd/multiply.hpp"
+
+namespace caffe_layers {
+namespace {
+
+/// Input planes per group at most: as many as one set of the first-level cache holds lines, for planes are often a
+/// multiple of 4 KB apart.
+constexpr int kDirectPlanes = 8;
+
+/// Output rows and channels computed together: with the input rows that they need, they fill 16 (AVX-512: 32)
+/// registers.
+template <int STRIDE>
+constexpr int kDirectRows = kVectorBytes == 64 || STRIDE == 1 ? 4 : 2;
+template <int STRIDE>
+constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
+
+inline bool is_depthwise(const FusedStage& stage) { return stage.group_inputs * stage.group_outputs == 1; }
+
+/// With several channels not on maps narrower than a vector: spatial.hpp joins their rows.
+template <typename T>
+bool is_direct(const FusedStage& stage) {
+  const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
+  return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
+         (is_depthwise(stage) || stage.out_width >= kLanes<T>);
+}
+
+/// Row y of a plane, or `zeros` outside of it.
+template <typename T>
+inline const T* row_or_zeros(const Plane<T>& plane, int y, const T* zeros) {
+  return y < 0 || y >= plane.height ? zeros : plane.data + static_cast<ptrdiff_t>(y) * plane.width;
+}
+
+/// Rows y .. y + ROWS - 1 of OUTPUTS planes from `inputs` planes.
+template <typename T, int STRIDE, int OUTPUTS, int ROWS>
+inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, const T* weight, const T* bias,
+                        int width, T* const* out, ptrdiff_t out_at) {
+  constexpr int kLines = (ROWS - 1) * STRIDE + 3;
+  const T* line[kDirectPlanes][kLines];
+  for (int i = 0; i < inputs; ++i) {
+#pragma GCC unroll 9
+    for (int l = 0; l < kLines; ++l) line[i][l] = row_or_zeros(in[i], y * STRIDE - 1 + l, zeros);
+  }
+  for_each_vector<T>(width, [&](auto edges, int column, int) {
+    Vector<T> sum[OUTPUTS][ROWS];
+#pragma GCC unroll 4
+    for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+      for (int row = 0; row < ROWS; ++row) sum[o][row] = bias ? broadcast(bias[o]) : Vector<T>{};
+    }
+    const T* w = weight;
+    for (int i = 0; i < inputs; ++i) {
+#pragma GCC unroll 3
+      for (int kx = 0; kx < 3; ++kx) {
+        Vector<T> x[kLines];
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k, w += OUTPUTS) {
+          const int ky = kernel_row<STRIDE>(k);
+          if (k == 0 || (STRIDE == 2 && k == 2)) {
+#pragma GCC unroll 9
+            for (int l = ky; l < kLines; l += STRIDE) {
+              x[l] = load_tap<T, STRIDE>(line[i][l], in->width, column, kx, edges);
+            }
+          }
+#pragma GCC unroll 4
+          for (int o = 0; o < OUTPUTS; ++o) {
+            const Vector<T> value = broadcast(w[o]);
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; ++row) sum[o][row] += value * x[row * STRIDE + ky];
+          }
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+      for (int row = 0; row < ROWS; ++row) {
+        T* to = out[o] + out_at + static_cast<ptrdiff_t>(row) * width + column;
+        const Vector<T> value = STRIDE == 1 ? sum[o][row] : from_pair_order<T>(sum[o][row]);
+        if (edges.narrow) {
+          store_first(to, value, width);
+        } else {
+          store(to, value);
+        }
+      }
+    }
+  });
+}
+
+/// The planes of one group, and where it goes.
+template <typename T>
+struct DirectGroup {
+  Plane<T> in[kDirectPlanes];
+  const T* zeros;
+  int inputs;
+  T* out[kDirectPlanes];
+  int outputs, out_width;
+};
+
+/// TRANSPOSED: from the output's gradient to the input's.
+template <typename T>
+DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group, const Planes<const T>& in,
+                            const Planes<T>& out, const T* zeros) {
+  DirectGroup<T> result;
+  result.zeros = zeros;
+  result.inputs = transposed ? stage.group_outputs : stage.group_inputs;
+  result.outputs = transposed ? stage.group_inputs : stage.group_outputs;
+  result.out_width = transposed ? stage.in_width : stage.out_width;
+  const int height = transposed ? stage.out_height : stage.in_height;
+  const int width = transposed ? stage.out_width : stage.in_width, ahead = smaller(group + 1, stage.group - 1);
+  for (int i = 0; i < result.inputs; ++i) {
+    result.in[i] = {in.at(group * result.inputs + i), height, width, in.at(ahead * result.inputs + i)};
+  }
+  for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
+  return result;
+}
+
+/// Begins to load rows y .. y + rows - 1 of the plane that will be read next.
+template <typename T>
+inline void fetch_ahead(const Plane<T>& plane, int y, int rows) {
+  const T *from = plane.ahead + static_cast<ptrdiff_t>(y) * plane.width, *end = from + rows * plane.width;
+  for (; from < end; from += kCacheLine / sizeof(T)) __builtin_prefetch(from);
+}
+
+/// Output rows first_row .. first_row + rows - 1, which out[] begins with; from output o on, OUTPUTS at a time, then
+/// fewer.
+template <typename T, int STRIDE, int OUTPUTS>
+void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T* packed, const T* bias) {
+  constexpr int kRows = kDirectRows<STRIDE>;
+  const int width = group.out_width;
+  for (; o + OUTPUTS <= group.outputs; o += OUTPUTS) {
+    const T* w = packed + static_cast<ptrdiff_t>(9) * o * group.inputs;
+    const T* b = bias ? bias + o : nullptr;
+    const auto run = rows < kRows ? direct_rows<T, STRIDE, OUTPUTS, 1> : direct_rows<T, STRIDE, OUTPUTS, kRows>;
+    const int step = rows < kRows ? 1 : kRows;
+    for (int row = 0; row < rows; row += step) {
+      for (int i = 0; i < group.inputs && o == 0; ++i) {
+        fetch_ahead(group.in[i], STRIDE * (first_row + row), STRIDE * step);
+      }
+      const int at = smaller(row, rows - step);  // the last rows may come twice
+      run(group.in, group.inputs, group.zeros, first_row + at, w, b, width, group.out + o,
+          static_cast<ptrdiff_t>(at) * width);
+    }
+  }
+  if constexpr (OUTPUTS > 1) direct<T, STRIDE, OUTPUTS / 2>(group, o, first_row, rows, packed, bias);
+}
+
+/// Weights in the order in which direct_rows reads them, group after group. TRANSPOSED: for the way from the output's
+/// gradient to the input's with stride 1, where inputs are outputs and the kernel is turned by 180 degrees.
+template <typename T>
+void pack_direct(const FusedStage& stage, bool transposed, const T* weight, T* packed) {
+  const int inputs = transposed ? stage.group_outputs : stage.group_inputs;
+  const int outputs = transposed ? stage.group_inputs : stage.group_outputs;
+  const int input_stride = transposed ? 9 * stage.group_inputs : 9, output_stride = transposed ? 9 : 9 * inputs;
+  for (int group = 0; group < stage.group; ++group, weight += 9 * inputs * outputs) {
+    for (int o = 0, block; o < outputs; o += block) {
+      block = stage.stride == 1 ? kDirectOutputs<1> : kDirectOutputs<2>;
+      while (block > outputs - o) block /= 2;
+      for (int i = 0; i < inputs; ++i) {
+        for (int t = 0; t < 9; ++t) {
+          const int ky = stage.stride == 1 ? kernel_row<1>(t % 3) : kernel_row<2>(t % 3), tap = 3 * ky + t / 3;
+          for (int b = o; b < o + block; ++b) {
+            *packed++ = weight[b * output_stride + i * input_stride + (transposed ? 8 - tap : tap)];
+          }
+        }
+      }
+    }
+  }
+}
+
+/// As spatial_forward, with weights from pack_direct; `zeros` is a row of zeros.
+template <typename T>
+void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
+                    int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros) {
+  if (is_depthwise(stage)) {
+    return depthwise_forward(stage, in, packed, bias, first_row, rows, out, finish);
+  }
+  const auto run = stage.stride == 1 ? direct<T, 1, kDirectOutputs<1>> : direct<T, 2, kDirectOutputs<2>>;
+  for (int g = 0; g < stage.group; ++g) {
+    const int o = g * stage.group_outputs;
+    run(direct_group(stage, false, g, in, out, zeros), 0, first_row, rows,
+        packed + static_cast<ptrdiff_t>(9) * o * stage.group_inputs, bias ? bias + o : nullptr);
+    for (int c = o; c < o + stage.group_outputs; ++c) {
+      finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers
