@@ -137,10 +137,12 @@ bench-net: $(STAMPS)/installed ## training steps and inference of whole networks
 .PHONY: bench-gpu
 bench-gpu: ## on a GPU: every block and whole training steps, ours, PyTorch and a copy (docs/gpu_step.md)
 	@nvidia-smi -L >/dev/null 2>&1 || { echo "error: no GPU on this machine (nvidia-smi finds none): nothing measured" >&2; exit 1; }
-	@$(MAKE) build cuda-check
-	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
-	@test -d build/bench_gpu || $(BIN)/python benchmarks/bench_gpu.py prepare build/bench_gpu
-	@$(call logged,bench_gpu,$(BIN)/python benchmarks/bench_gpu.py run build/bench_gpu --programs build/cuda/caffe/bin)
+	@$(MAKE) GPU=1 build/cuda$(CUDA)/stamps/tests
+	@test -x build/torch/bin/python || $(PYTHON) -m venv build/torch
+	@build/torch/bin/python -m pip install --quiet torch==2.13.0 numpy protobuf
+	@test -d build/bench_gpu || build/cuda$(CUDA)/venv/bin/python benchmarks/bench_gpu.py prepare build/bench_gpu
+	@$(call logged,bench_gpu,build/cuda$(CUDA)/venv/bin/python benchmarks/bench_gpu.py run build/bench_gpu \
+	  --programs build/cuda$(CUDA)/caffe/bin --python build/torch/bin/python)
 
 .PHONY: cuda-check
 cuda-check: ## compile and link everything with CUDA, cuDNN and NCCL; needs no GPU (CUDA=12, CUDA_ARCH=80)

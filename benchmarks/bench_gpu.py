@@ -123,7 +123,7 @@ def torch_command(args, nets: list[Path], mode: str) -> list:
 
 
 def torch_environment(folder: Path) -> dict[str, str]:
-    return {"PYTHONPATH": str(folder / "python")}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder / "python"), os.environ.get("PYTHONPATH")]))}
 
 
 def our_step(args, programs: Programs, net: str, changes: dict) -> dict:
@@ -187,7 +187,7 @@ def run(args) -> int:
     record = json.loads(path.read_text()) if path.exists() and not args.again else {}
     if record.get("machine") != of:
         record = {"machine": of, "results": {}}
-    sys.path.insert(1, torch_environment(programs.folder)["PYTHONPATH"])
+    sys.path.insert(1, str(programs.folder / "python"))
     args.out.mkdir(parents=True, exist_ok=True)
     for key, measure in contestants(args, programs):
         name = " / ".join(key)
@@ -212,7 +212,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=["prepare", "run"], help="see the top of the file")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES, help="(%(default)s)")
-    parser.add_argument("--programs", type=Path, default=ROOT / "build/cuda/caffe/bin", help="(%(default)s)")
+    parser.add_argument("--programs", type=Path, default=ROOT / "build/cuda13/caffe/bin", help="(%(default)s)")
     parser.add_argument("--python", default=sys.executable, help="one with torch (this one)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--blocks", default=BLOCKS, help="regular expression that a block's name begins with")

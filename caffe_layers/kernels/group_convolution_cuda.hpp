@@ -32,7 +32,7 @@ struct CudaGroupConvolutionKernel {
                    void* workspace, cudaStream_t stream);
 };
 
-/// As gradient_before_relu on the CPU; device pointers.
+/// As gradient_before_relu on the CPU; device pointers. y null: there is no ReLU, and this is a copy.
 template <typename T>
 void gradient_before_relu_cuda(size_t count, const T* y, const T* y_diff, T* diff, cudaStream_t stream);
 

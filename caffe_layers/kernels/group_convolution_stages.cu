@@ -47,7 +47,7 @@ __global__ void forward_kernel(StageShape s, StageTables tables, const T* __rest
 template <typename T>
 __global__ void gradient_before_relu_kernel(size_t count, const T* y, const T* y_diff, T* diff) {
   const size_t i = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) diff[i] = y[i] > 0 ? y_diff[i] : T(0);
+  if (i < count) diff[i] = !y || y[i] > 0 ? y_diff[i] : T(0);
 }
 
 /// The output position that input position `in` meets under kernel position k; -1 where there is none.

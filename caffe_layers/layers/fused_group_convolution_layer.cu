@@ -64,13 +64,12 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
   const int count = top[0]->count();
   const bool residual = bottom.size() > 1 && propagate_down[1];
   const Dtype* top_diff = top[0]->gpu_diff();
-  if (chain_.relu) {
+  if (chain_.relu || residual) {
     if (!residual) before_relu_.ReshapeLike(*top[0]);
     Dtype* diff = (residual ? bottom[1] : &before_relu_)->mutable_gpu_diff();
-    caffe_layers::gradient_before_relu_cuda(count, top[0]->gpu_data(), top_diff, diff, cudaStream_t());
+    const Dtype* y = chain_.relu ? top[0]->gpu_data() : nullptr;
+    caffe_layers::gradient_before_relu_cuda(count, y, top_diff, diff, cudaStream_t());
     top_diff = diff;
-  } else if (residual) {
-    caffe_copy(count, top_diff, bottom[1]->mutable_gpu_diff());
   }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
   kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top_diff, gradients, workspace,

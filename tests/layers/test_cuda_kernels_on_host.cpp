@@ -256,6 +256,8 @@ TEST_F(CudaOnHostTest, GradientBeforeRelu) {
   gradient_before_relu(y.size(), y.data(), y_diff.data(), expected.data());
   gradient_before_relu_cuda(y.size(), y.data(), y_diff.data(), actual.data(), nullptr);
   EXPECT_EQ(expected, actual);
+  gradient_before_relu_cuda<float>(y.size(), nullptr, y_diff.data(), actual.data(), nullptr);
+  EXPECT_EQ(y_diff, actual);
 }
 
 TEST_F(CudaOnHostTest, EachGradientAlone) {
