@@ -20,6 +20,7 @@ list(TRANSFORM _our_extensions PREPEND ${PROJECT_SOURCE_DIR}/tests/layers/*. OUT
 file(GLOB _our_tests CONFIGURE_DEPENDS ${_globs})
 if(_our_tests)
   add_executable(caffe_layers_test ${_our_tests} cmake/compat/src/caffe/test/test_caffe_main.cpp)
+  target_include_directories(caffe_layers_test PRIVATE ${CAFFE_SOURCE})
   target_link_libraries(caffe_layers_test PRIVATE caffe caffe_gtest OpenMP::OpenMP_CXX)
   target_compile_definitions(caffe_layers_test PRIVATE PROJECT_ROOT="${PROJECT_SOURCE_DIR}")
   if(CPU_ONLY)
