@@ -1,5 +1,6 @@
 // Convolutions and matrix products on the GPU are FP32. CAFFE_TF32=1 in the environment allows TF32 in them (operands
-// rounded to 10 bits of mantissa; NVIDIA Ampere and newer). cuBLAS has to be told to use it, cuDNN since version 8 not to.
+// rounded to 10 bits of mantissa; NVIDIA Ampere and newer). cuBLAS has to be told to use it, cuDNN since version 8 not
+// to.
 #ifndef COMPAT_TF32_HPP_
 #define COMPAT_TF32_HPP_
 
@@ -36,8 +37,8 @@ inline cublasStatus_t CompatCublasCreate(cublasHandle_t* handle) {
 inline cudnnStatus_t CompatSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t descriptor, int pad_h, int pad_w,
                                                       int stride_h, int stride_w, int dilation_h, int dilation_w,
                                                       cudnnConvolutionMode_t mode, cudnnDataType_t type) {
-  const cudnnStatus_t status = cudnnSetConvolution2dDescriptor(descriptor, pad_h, pad_w, stride_h, stride_w, dilation_h,
-                                                               dilation_w, mode, type);
+  const cudnnStatus_t status =
+      cudnnSetConvolution2dDescriptor(descriptor, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w, mode, type);
   if (status != CUDNN_STATUS_SUCCESS) return status;
   return cudnnSetConvolutionMathType(descriptor, CompatTf32() ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH);
 }
