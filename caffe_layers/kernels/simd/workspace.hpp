@@ -1,6 +1,6 @@
 #pragma once
 
-// How the scratch memory is laid out: rearranged weights shared by all threads, then one Scratch per thread.
+// How the scratch memory is laid out: transposed weights shared by all threads, then one Scratch per thread.
 
 #include "caffe_layers/kernels/simd/direct_gradient.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
@@ -28,10 +28,10 @@ struct Buffer {
   bool image;
 };
 
-/// Weights in the order of direct.hpp, for its stages; and for backward those of all, with the inputs as outputs.
+/// For backward, weights with the inputs as outputs.
 template <typename T>
 struct Shared {
-  T *packed[kFusedMaxStages], *transposed[kFusedMaxStages];
+  T* transposed[kFusedMaxStages];
 };
 
 template <typename T>
@@ -122,10 +122,8 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
 template <typename T>
 Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
   Shared<T> shared = {};
-  for (int s = 0; s < chain.num_stages; ++s) {
-    const FusedStage& stage = chain.stages[s];
-    if (is_direct<T>(stage)) shared.packed[s] = arena->take<T>(weight_count(stage));
-    if (backward) shared.transposed[s] = arena->take<T>(weight_count(stage));
+  for (int s = 0; backward && s < chain.num_stages; ++s) {
+    shared.transposed[s] = arena->take<T>(weight_count(chain.stages[s]));
   }
   return shared;
 }
