@@ -24,8 +24,12 @@ struct Planes {
   T* at(int channel) const { return data + (order ? order[channel] : channel) * pitch; }
 };
 
-/// Outputs computed together: with 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
+/// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
 constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
+
+/// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer, 2 are enough sums to keep the
+/// multiply-add units busy, because one column's begin before the last one's end, and it is done sooner.
+constexpr int kManyInputs = 48;
 
 /// Size of the next block when `left` outputs are left: full blocks, then powers of two.
 inline int next_block(int left) {
@@ -49,8 +53,8 @@ inline void pack(const T* weight, int outputs, ptrdiff_t output_stride, int inpu
   }
 }
 
-/// BLOCK outputs for the pixels from `begin` on, as far as whole columns of VECTORS vectors go: their end is returned. Or,
-/// if not WHOLE, for the first `lanes` pixels after begin.
+/// BLOCK outputs for the pixels from `begin` on, as far as whole columns of VECTORS vectors go: their end is returned.
+/// Or, if not WHOLE, for the first `lanes` pixels after begin.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
 inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
                             T* const* out, int begin, int end, int lanes) {
@@ -63,7 +67,7 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = bias ? broadcast(bias[b]) : Vector<T>{};
     }
     const T* weights = packed;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int i = 0; i < inputs; ++i, weights += BLOCK) {
       const T* from = in[i] + in_at + column;
       Vector<T> x[VECTORS];
@@ -98,26 +102,29 @@ inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, cons
                            T* const* out, int begin, int width) {
   const int end = multiply_columns<T, BLOCK, VECTORS, true>(inputs, in, in_at, packed, bias, out, begin, width, 0);
   if constexpr (VECTORS > 1) {
-    multiply_strip<T, BLOCK, VECTORS / 2>(inputs, in, in_at, packed, bias, out, end, width);
+    multiply_strip<T, BLOCK, VECTORS - 1>(inputs, in, in_at, packed, bias, out, end, width);
   } else {
     multiply_columns<T, BLOCK, 1, false>(inputs, in, in_at, packed, bias, out, end, width, width - end);
   }
 }
 
-/// As many vectors as give each multiply-add unit enough sums to wait for.
 template <typename T, int BLOCK>
 inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* packed, const T* bias,
                            T* const* out, ptrdiff_t out_at, int width) {
   T* to[BLOCK];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
-  multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, packed, bias, to, 0, width);
+  if (BLOCK == kOutputBlock && inputs > kManyInputs) {
+    multiply_strip<T, BLOCK, 3>(inputs, in, in_at, packed, bias, to, 0, width);
+  } else {
+    multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, packed, bias, to, 0, width);
+  }
 }
 
 /// Pixels treated for all outputs before the next: their inputs take half of a first-level cache of 32 KB.
 template <typename T>
 int strip_pixels(int inputs) {
-  const int column = 4 * kLanes<T>;
+  const int column = (inputs > kManyInputs ? 3 : 4) * kLanes<T>;
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / column) * column;
 }
 
