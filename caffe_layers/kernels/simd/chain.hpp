@@ -155,12 +155,12 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     if (gradients.weight[s]) {
       multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
     }
+    if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {
       multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr,
                   scratch.in_diff + g * inputs, {});
     }
   }
-  if (gradients.bias[s]) bias_gradient<T>(region, stage.out_channels, scratch.out, scratch.bias_diff[s]);
 }
 
 template <typename T>

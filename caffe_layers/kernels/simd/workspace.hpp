@@ -49,7 +49,7 @@ inline ptrdiff_t weight_count(const FusedStage& stage) {
   return static_cast<ptrdiff_t>(stage.out_channels) * stage.group_inputs * stage.kernel * stage.kernel;
 }
 
-/// Pixels that the 1x1 stages treat at once: about 128 KB per stage, but at least 256, because short runs in many
+/// Pixels that the 1x1 stages treat at once: about 256 KB per stage, but at least 256, because short runs in many
 /// planes are written to memory slowly.
 template <typename T>
 int tile_pixels(const FusedChain& chain) {
@@ -58,7 +58,7 @@ int tile_pixels(const FusedChain& chain) {
     channels = larger(channels, larger(chain.stages[s].in_channels, chain.stages[s].out_channels));
     pixels = larger(pixels, chain.stages[s].out_height * chain.stages[s].out_width);
   }
-  const int most = larger(256, 131072 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
+  const int most = larger(256, 262144 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
   return round_up((pixels + tiles - 1) / tiles, kLanes<T>);
 }
 
@@ -138,7 +138,10 @@ Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
     channels = larger(channels, larger(stage.in_channels, stage.out_channels));
     if (s + 1 < chain.num_stages) {
       scratch.value[s] = take_buffer<T>(arena, chain, s);
-      if (backward) scratch.diff[s] = take_buffer<T>(arena, chain, s);
+      // The gradient takes the value's place, unless a spatial stage reads the one while it writes the other.
+      if (backward) {
+        scratch.diff[s] = is_spatial(chain.stages[s + 1]) ? take_buffer<T>(arena, chain, s) : scratch.value[s];
+      }
     }
     if (backward) {
       scratch.weight_diff[s] = arena->take<T>(weight_count(stage));
