@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from benchmarks.bench_group_convolution import read_shapes
+from benchmarks.group_convolution_nets import read_shapes
 from prototxt_gen.architecture import Options
 from prototxt_gen.complexity import count_net
 from prototxt_gen.experiment import Experiment, build

@@ -81,14 +81,14 @@ void spatial_stage(const Image<T>& image, int s) {
   const FusedStage& stage = image.chain.stages[s];
   const bool band = image.rows < image.chain.stages[image.chain.num_stages - 1].out_height;
   const int rows = band ? image.rows : stage.out_height;
-  const T* bias = image.parameters.bias[s];
+  const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
   if (is_direct<T>(stage)) {
-    direct_forward(stage, image.input(s, 0), image.shared.packed[s], bias, image.first_row, rows, image.output(s, 0),
-                   image.finish(s), scratch.zeros);
+    direct_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
+                   scratch.zeros);
   } else {
-    spatial_forward(stage, image.input(s, 0), image.parameters.weight[s], bias, image.first_row, rows,
-                    image.output(s, 0), image.finish(s), scratch);
+    spatial_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
+                    scratch);
   }
 }
 
@@ -155,12 +155,12 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     if (gradients.weight[s]) {
       multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
     }
+    if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {
       multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr,
                   scratch.in_diff + g * inputs, {});
     }
   }
-  if (gradients.bias[s]) bias_gradient<T>(region, stage.out_channels, scratch.out, scratch.bias_diff[s]);
 }
 
 template <typename T>
@@ -246,28 +246,24 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
   }
 }
 
-/// Weights in another order, where a stage needs that; `transposed`: for backward too.
 template <typename T>
-void arrange_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                     const SpatialScratch<T>& scratch, bool transposed) {
+void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                       const SpatialScratch<T>& scratch) {
   const int zero = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
-    const T* weight = parameters.weight[s];
     const int inputs = stage.group_inputs, outputs = stage.group_outputs;
     if (is_direct<T>(stage)) {
-      pack_direct(stage, false, weight, shared.packed[s]);
-      if (transposed) pack_direct(stage, true, weight, shared.transposed[s]);
+      transpose_direct_weights(stage, parameters.weight[s], shared.transposed[s]);
       continue;
     }
-    if (!transposed) continue;
     if (is_spatial(stage)) {
-      transpose_spatial_weights(stage, weight, shared.transposed[s], scratch);
+      transpose_spatial_weights(stage, parameters.weight[s], shared.transposed[s], scratch);
       continue;
     }
     for (int g = 0; g < stage.group; ++g) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
-      gather_weights(weight + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
+      gather_weights(parameters.weight[s] + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
     }
   }
 }
@@ -282,7 +278,6 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
              void* workspace) {
   const Workspace<T> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
-  arrange_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, false);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
   const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
@@ -318,7 +313,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
               const FusedGradients<T>& gradients, void* workspace) {
   const Workspace<T> memory(chain, true);
   const Shared<T> shared = memory.shared(workspace);
-  arrange_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial, true);
+  transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)

@@ -4,19 +4,10 @@
 // from top to bottom, with the nine weights in registers: each input row is loaded once and added to the up to three
 // output rows that it reaches.
 
-#include "caffe_layers/kernels/group_convolution_fused.hpp"
-#include "caffe_layers/kernels/simd/multiply.hpp"
 #include "caffe_layers/kernels/simd/window.hpp"
 
 namespace caffe_layers {
 namespace {
-
-/// Packed weights come column of the kernel after column; in each, the rows in the order of kernel_row: those that meet
-/// even rows of the input first.
-template <int STRIDE>
-constexpr int kernel_row(int i) {
-  return STRIDE == 1 ? i : i == 0 ? 0 : 3 - i;
-}
 
 /// Row y of a plane as the three columns of the kernel meet it.
 template <typename T, int STRIDE, typename Edges>
@@ -31,17 +22,17 @@ struct Taps {
   /// sum + row ky of the kernel times x.
   ALWAYS_INLINE Vector<T> add(Vector<T> sum, const Vector<T>* w, int ky) const {
 #pragma GCC unroll 3
-    for (int kx = 0; kx < 3; ++kx) sum += w[3 * kx + kernel_row<STRIDE>(ky)] * x[kx];
+    for (int kx = 0; kx < 3; ++kx) sum += w[3 * ky + kx] * x[kx];
     return sum;
   }
 };
 
-/// Output rows first_row .. first_row + rows - 1, `width` wide, of bias + weight (3x3, packed) * in.
+/// Output rows first_row .. first_row + rows - 1, `width` wide, of bias + weight (3x3) * in.
 template <typename T, int STRIDE>
-void depthwise(const Plane<T>& in, int first_row, int rows, int width, const T* packed, T bias, T* out) {
+void depthwise(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out) {
   Vector<T> w[9];
 #pragma GCC unroll 9
-  for (int t = 0; t < 9; ++t) w[t] = broadcast(packed[t]);
+  for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
   for_each_vector<T>(width, [&](auto edges, int column, int) {
     using Row = Taps<T, STRIDE, decltype(edges)>;
     const Vector<T> start = broadcast(bias);
@@ -70,18 +61,6 @@ void depthwise(const Plane<T>& in, int first_row, int rows, int width, const T* 
       }
     }
   });
-}
-
-/// As spatial_forward, with weights from pack_direct.
-template <typename T>
-void depthwise_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias,
-                       int first_row, int rows, const Planes<T>& out, const Finish<T>& finish) {
-  for (int c = 0; c < stage.in_channels; ++c) {
-    const Plane<T> plane = {in.at(c), stage.in_height, stage.in_width, in.at(smaller(c + 1, stage.in_channels - 1))};
-    const auto run = stage.stride == 1 ? depthwise<T, 1> : depthwise<T, 2>;
-    run(plane, first_row, rows, stage.out_width, packed + 9 * c, bias ? bias[c] : T(0), out.at(c));
-    finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
-  }
 }
 
 }  // namespace

@@ -20,14 +20,12 @@ constexpr int kDirectRows = kVectorBytes == 64 || STRIDE == 1 ? 4 : 2;
 template <int STRIDE>
 constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
 
-inline bool is_depthwise(const FusedStage& stage) { return stage.group_inputs * stage.group_outputs == 1; }
-
 /// With several channels not on maps narrower than a vector: spatial.hpp joins their rows.
 template <typename T>
 bool is_direct(const FusedStage& stage) {
   const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
   return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
-         (is_depthwise(stage) || stage.out_width >= kLanes<T>);
+         (stage.group_inputs * stage.group_outputs == 1 || stage.out_width >= kLanes<T>);
 }
 
 /// Row y of a plane, or `zeros` outside of it.
@@ -53,14 +51,13 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
 #pragma GCC unroll 4
       for (int row = 0; row < ROWS; ++row) sum[o][row] = bias ? broadcast(bias[o]) : Vector<T>{};
     }
-    const T* w = weight;
     for (int i = 0; i < inputs; ++i) {
 #pragma GCC unroll 3
       for (int kx = 0; kx < 3; ++kx) {
         Vector<T> x[kLines];
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k, w += OUTPUTS) {
-          const int ky = kernel_row<STRIDE>(k);
+        for (int k = 0; k < 3; ++k) {
+          const int ky = STRIDE == 1 || k == 0 ? k : 3 - k;  // with stride 2 first the rows that meet even lines
           if (k == 0 || (STRIDE == 2 && k == 2)) {
 #pragma GCC unroll 9
             for (int l = ky; l < kLines; l += STRIDE) {
@@ -69,7 +66,7 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
           }
 #pragma GCC unroll 4
           for (int o = 0; o < OUTPUTS; ++o) {
-            const Vector<T> value = broadcast(w[o]);
+            const Vector<T> value = broadcast(weight[9 * (o * inputs + i) + 3 * ky + kx]);
 #pragma GCC unroll 4
             for (int row = 0; row < ROWS; ++row) sum[o][row] += value * x[row * STRIDE + ky];
           }
@@ -127,14 +124,13 @@ inline void fetch_ahead(const Plane<T>& plane, int y, int rows) {
   for (; from < end; from += kCacheLine / sizeof(T)) __builtin_prefetch(from);
 }
 
-/// Output rows first_row .. first_row + rows - 1, which out[] begins with; from output o on, OUTPUTS at a time, then
-/// fewer.
+/// The outputs from output o on, OUTPUTS at a time, then fewer.
 template <typename T, int STRIDE, int OUTPUTS>
-void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T* packed, const T* bias) {
+void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T* weight, const T* bias) {
   constexpr int kRows = kDirectRows<STRIDE>;
   const int width = group.out_width;
   for (; o + OUTPUTS <= group.outputs; o += OUTPUTS) {
-    const T* w = packed + static_cast<ptrdiff_t>(9) * o * group.inputs;
+    const T* w = weight + static_cast<ptrdiff_t>(9) * o * group.inputs;
     const T* b = bias ? bias + o : nullptr;
     const auto run = rows < kRows ? direct_rows<T, STRIDE, OUTPUTS, 1> : direct_rows<T, STRIDE, OUTPUTS, kRows>;
     const int step = rows < kRows ? 1 : kRows;
@@ -147,46 +143,30 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
           static_cast<ptrdiff_t>(at) * width);
     }
   }
-  if constexpr (OUTPUTS > 1) direct<T, STRIDE, OUTPUTS / 2>(group, o, first_row, rows, packed, bias);
+  if constexpr (OUTPUTS > 1) direct<T, STRIDE, OUTPUTS / 2>(group, o, first_row, rows, weight, bias);
 }
 
-/// Weights in the order in which direct_rows reads them, group after group. TRANSPOSED: for the way from the output's
-/// gradient to the input's with stride 1, where inputs are outputs and the kernel is turned by 180 degrees.
-template <typename T>
-void pack_direct(const FusedStage& stage, bool transposed, const T* weight, T* packed) {
-  const int inputs = transposed ? stage.group_outputs : stage.group_inputs;
-  const int outputs = transposed ? stage.group_inputs : stage.group_outputs;
-  const int input_stride = transposed ? 9 * stage.group_inputs : 9, output_stride = transposed ? 9 : 9 * inputs;
-  for (int group = 0; group < stage.group; ++group, weight += 9 * inputs * outputs) {
-    for (int o = 0, block; o < outputs; o += block) {
-      block = stage.stride == 1 ? kDirectOutputs<1> : kDirectOutputs<2>;
-      while (block > outputs - o) block /= 2;
-      for (int i = 0; i < inputs; ++i) {
-        for (int t = 0; t < 9; ++t) {
-          const int ky = stage.stride == 1 ? kernel_row<1>(t % 3) : kernel_row<2>(t % 3), tap = 3 * ky + t / 3;
-          for (int b = o; b < o + block; ++b) {
-            *packed++ = weight[b * output_stride + i * input_stride + (transposed ? 8 - tap : tap)];
-          }
-        }
-      }
-    }
+/// Output rows first_row .. first_row + rows - 1 of one group, which out[] begins with.
+template <typename T, int STRIDE>
+void run_group(const DirectGroup<T>& group, int first_row, int rows, const T* weight, const T* bias) {
+  if (group.inputs * group.outputs == 1) {
+    depthwise<T, STRIDE>(group.in[0], first_row, rows, group.out_width, weight, bias ? *bias : T(0), group.out[0]);
+  } else {
+    direct<T, STRIDE, kDirectOutputs<STRIDE>>(group, 0, first_row, rows, weight, bias);
   }
 }
 
-/// As spatial_forward, with weights from pack_direct; `zeros` is a row of zeros.
+/// As spatial_forward; `zeros` is a row of zeros.
 template <typename T>
-void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* packed, const T* bias, int first_row,
+void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
                     int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros) {
-  if (is_depthwise(stage)) {
-    return depthwise_forward(stage, in, packed, bias, first_row, rows, out, finish);
-  }
-  const auto run = stage.stride == 1 ? direct<T, 1, kDirectOutputs<1>> : direct<T, 2, kDirectOutputs<2>>;
+  const auto run = stage.stride == 1 ? run_group<T, 1> : run_group<T, 2>;
   for (int g = 0; g < stage.group; ++g) {
+    const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);
     const int o = g * stage.group_outputs;
-    run(direct_group(stage, false, g, in, out, zeros), 0, first_row, rows,
-        packed + static_cast<ptrdiff_t>(9) * o * stage.group_inputs, bias ? bias + o : nullptr);
-    for (int c = o; c < o + stage.group_outputs; ++c) {
-      finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
+    run(group, first_row, rows, weight + static_cast<ptrdiff_t>(9) * o * stage.group_inputs, bias ? bias + o : nullptr);
+    for (int i = 0; i < group.outputs; ++i) {
+      finish_run(finish, group.out[i], static_cast<ptrdiff_t>(rows) * stage.out_width);
     }
   }
 }

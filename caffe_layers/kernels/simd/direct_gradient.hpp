@@ -208,33 +208,40 @@ void direct_weight_gradient(const FusedStage& stage, const Planes<const T>& in, 
   }
 }
 
-/// in_diff = the gradient to the input of one image, one group; `packed`: from pack_direct, transposed.
+/// For the way from the output's gradient to the input's with stride 1: inputs are outputs, and the kernel is turned by
+/// 180 degrees.
 template <typename T>
-void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
-                           const T* packed, const Planes<T>& in_diff, const T* zeros) {
-  const int inputs = stage.group_inputs, outputs = stage.group_outputs;
-  const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
-  if (stage.stride == 2) {
-    for (int i = 0; i < inputs; ++i) {
-      direct_transposed(planes.in, outputs, zeros, weight + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
-                        planes.out[i]);
-    }
-  } else if (is_depthwise(stage)) {
-    depthwise<T, 1>(planes.in[0], 0, stage.in_height, stage.in_width, packed, T(0), planes.out[0]);
-  } else {
-    direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, packed, nullptr);
+void transpose_direct_weights(const FusedStage& stage, const T* weight, T* transposed) {
+  const int turned[9] = {8, 7, 6, 5, 4, 3, 2, 1, 0}, inputs = stage.group_inputs, outputs = stage.group_outputs;
+  for (int group = 0; group < stage.group; ++group) {
+    const ptrdiff_t at = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
+    gather_weights(weight + at, inputs, 9, outputs, 9 * inputs, turned, 9, transposed + at);
   }
 }
 
-/// weight_diff += and in_diff = the gradients of one image; either may be null.
+/// in_diff = the gradient to the input of one image, one group, whose weights are given, also transposed.
+template <typename T>
+void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
+                           const T* transposed, const Planes<T>& in_diff, const T* zeros) {
+  const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+  const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
+  if (stage.stride == 1) return run_group<T, 1>(planes, 0, stage.in_height, transposed, nullptr);
+  for (int i = 0; i < inputs; ++i) {
+    direct_transposed(planes.in, outputs, zeros, weight + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
+                      planes.out[i]);
+  }
+}
+
+/// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: from
+/// transpose_direct_weights.
 template <typename T>
 void direct_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
-                     const T* weight, const T* packed, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
+                     const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
   WeightSums<T> sums(weight_diff);
   for (int g = 0; g < stage.group; ++g) {
     const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * g * stage.group_inputs * stage.group_outputs;
     if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);
-    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight + weights, packed + weights, in_diff, zeros);
+    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight + weights, transposed + weights, in_diff, zeros);
   }
 }
 

@@ -52,8 +52,12 @@ inline void finish_run(const Finish<T>& finish, T* to, ptrdiff_t count) {
   }
 }
 
-/// Outputs computed together: with 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
+/// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
 constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
+
+/// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer, 2 are enough sums to keep the
+/// multiply-add units busy, because one column's begin before the last one's end, and it is done sooner.
+constexpr int kManyInputs = 48;
 
 /// Size of the next block when `left` outputs are left: full blocks, then powers of two.
 inline int next_block(int left) {
@@ -89,7 +93,7 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = bias ? broadcast(bias[b]) : Vector<T>{};
     }
     const T* weights = weight;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int i = 0; i < inputs; ++i, ++weights) {
       const T* from = in[i] + in_at + column;
       Vector<T> x[VECTORS];
@@ -142,26 +146,29 @@ inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, cons
   const int end =
       multiply_columns<T, BLOCK, VECTORS, true>(inputs, in, in_at, weight, bias, out, begin, width, 0, finish);
   if constexpr (VECTORS > 1) {
-    multiply_strip<T, BLOCK, VECTORS / 2>(inputs, in, in_at, weight, bias, out, end, width, finish);
+    multiply_strip<T, BLOCK, VECTORS - 1>(inputs, in, in_at, weight, bias, out, end, width, finish);
   } else {
     multiply_columns<T, BLOCK, 1, false>(inputs, in, in_at, weight, bias, out, end, width, width - end, finish);
   }
 }
 
-/// As many vectors as give each multiply-add unit enough sums to wait for.
 template <typename T, int BLOCK>
 inline void multiply_strip(int inputs, const T* const* in, ptrdiff_t in_at, const T* weight, const T* bias,
                            T* const* out, ptrdiff_t out_at, int width, const Finish<T>& finish) {
   T* to[BLOCK];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
-  multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, weight, bias, to, 0, width, finish);
+  if (BLOCK == kOutputBlock && inputs > kManyInputs) {
+    multiply_strip<T, BLOCK, 3>(inputs, in, in_at, weight, bias, to, 0, width, finish);
+  } else {
+    multiply_strip<T, BLOCK, BLOCK == kOutputBlock ? 2 : 4>(inputs, in, in_at, weight, bias, to, 0, width, finish);
+  }
 }
 
 /// Pixels treated for all outputs before the next: their inputs take half of a first-level cache of 32 KB.
 template <typename T>
 int strip_pixels(int inputs) {
-  const int column = 4 * kLanes<T>;
+  const int column = (inputs > kManyInputs ? 3 : 4) * kLanes<T>;
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / column) * column;
 }
 

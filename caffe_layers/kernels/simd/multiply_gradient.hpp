@@ -22,8 +22,9 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
   const auto accumulate = [&](const Vector<T>* x, const Vector<T>* dy) {
 #pragma GCC unroll 4
     for (int o = 0; o < OUTPUTS; ++o) {
+      const Vector<T> factor = in_register<T>(dy[o]);
 #pragma GCC unroll 8
-      for (int i = 0; i < INPUTS; ++i) sum[o * INPUTS + i] += dy[o] * x[i];
+      for (int i = 0; i < INPUTS; ++i) sum[o * INPUTS + i] += factor * x[i];
     }
   };
   for (int row = 0; row < region.rows; ++row) {
@@ -103,10 +104,9 @@ inline void transpose(Vector<T>* rows) {
   }
 }
 
-constexpr int kWideGroup = 16;
-
-/// Pixels that are transposed at once.
-constexpr int kPanelPixels = 128;
+/// Values of a panel: a quarter of a first-level cache of 32 KB.
+template <typename T>
+constexpr int kPanel = 8192 / sizeof(T);
 
 /// panel[p][i] = in[i][p] for VECTORS vectors of inputs, of which there are `inputs`; the others are zero.
 template <typename T, int VECTORS>
@@ -128,37 +128,45 @@ inline void fill_panel(int inputs, const T* const* in, ptrdiff_t in_at, int pixe
   }
 }
 
-/// The gradients of BLOCK outputs' weights for the panel's inputs.
+/// Adds the first `lanes` lanes to what is there.
+template <typename T>
+inline void add_first(T* to, Vector<T> value, int lanes) {
+  if (lanes >= kLanes<T>) {
+    store(to, load(to) + value);
+  } else {
+    store_first(to, load_first(to, lanes) + value, lanes);
+  }
+}
+
+/// The gradients of BLOCK outputs' weights for the panel's inputs. A single vector has two sums, for even and odd
+/// pixels: the units must not wait for each other.
 template <typename T, int BLOCK, int VECTORS>
 inline void panel_gradient(int pixels, const T* panel, const T* const* out_diff, ptrdiff_t out_at, T* weight_diff,
                            int inputs, int columns) {
+  constexpr int kPixels = 3 - VECTORS;
   const T* dy[BLOCK];
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) dy[b] = out_diff[b] + out_at;
-  Vector<T> sum[BLOCK][VECTORS] = {};
+  Vector<T> sum[BLOCK][2] = {};
+  int p = 0;
 #pragma GCC unroll 4
-  for (int p = 0; p < pixels; ++p, panel += VECTORS * kLanes<T>) {
-    Vector<T> x[VECTORS];
-#pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; ++v) x[v] = load(panel + v * kLanes<T>);
+  for (; p + kPixels <= pixels; p += kPixels, panel += 2 * kLanes<T>) {
+    const Vector<T> x[2] = {load(panel), load(panel + kLanes<T>)};
 #pragma GCC unroll 8
     for (int b = 0; b < BLOCK; ++b) {
-      const Vector<T> factor = broadcast(dy[b][p]);
-#pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v) sum[b][v] += factor * x[v];
+      sum[b][0] += broadcast(dy[b][p]) * x[0];
+      sum[b][1] += broadcast(dy[b][p + kPixels - 1]) * x[1];
     }
   }
 #pragma GCC unroll 8
   for (int b = 0; b < BLOCK; ++b) {
-#pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; ++v) {
-      T* to = weight_diff + b * inputs + v * kLanes<T>;
-      const int lanes = columns - v * kLanes<T>;
-      if (lanes >= kLanes<T>) {
-        store(to, load(to) + sum[b][v]);
-      } else if (lanes > 0) {
-        store_first(to, load_first(to, lanes) + sum[b][v], lanes);
-      }
+    T* to = weight_diff + static_cast<ptrdiff_t>(b) * inputs;
+    if (VECTORS == 2) {
+      add_first(to, sum[b][0], kLanes<T>);
+      add_first(to + kLanes<T>, sum[b][1], columns - kLanes<T>);
+    } else {
+      if (p < pixels) sum[b][0] += broadcast(dy[b][p]) * load(panel);
+      add_first(to, sum[b][0] + sum[b][1], columns);
     }
   }
 }
@@ -167,7 +175,7 @@ inline void panel_gradient(int pixels, const T* panel, const T* const* out_diff,
 template <typename T, int VECTORS>
 inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int columns, int outputs,
                             const T* const* out_diff, ptrdiff_t out_at, T* weight_diff, int inputs) {
-  alignas(kCacheLine) T panel[kPanelPixels * VECTORS * kLanes<T>];
+  alignas(kCacheLine) T panel[kPanel<T>];
   fill_panel<T, VECTORS>(columns, in, in_at, pixels, panel);
   for (int o = 0, block; o < outputs; o += block) {
     block = next_block(outputs - o);
@@ -180,20 +188,27 @@ inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int
   }
 }
 
-/// The same as gradient_columns for wide groups: with the inputs transposed the sums need no adding up over lanes.
+/// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs.
+template <typename T, int VECTORS>
+void panels_gradient(const Region& region, const T* const* in, int columns, int outputs, const T* const* out_diff,
+                     T* weight_diff, int inputs) {
+  constexpr int kPixels = kPanel<T> / (VECTORS * kLanes<T>);
+  for (int row = 0; row < region.rows; ++row) {
+    for (int column = 0; column < region.width; column += kPixels) {
+      panel_gradients<T, VECTORS>(smaller(kPixels, region.width - column), in, row * region.in_pitch + column, columns,
+                                  outputs, out_diff, row * region.out_pitch + column, weight_diff, inputs);
+    }
+  }
+}
+
+/// As gradient_columns, but with the inputs transposed: the sums then need no adding up over lanes.
 template <typename T>
 void transposed_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
                          T* weight_diff) {
-  for (int row = 0; row < region.rows; ++row) {
-    for (int column = 0; column < region.width; column += kPanelPixels) {
-      const int pixels = smaller(kPanelPixels, region.width - column);
-      const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
-      for (int i = 0; i < inputs; i += 2 * kLanes<T>) {
-        const int columns = smaller(2 * kLanes<T>, inputs - i);
-        const auto run = columns > kLanes<T> ? panel_gradients<T, 2> : panel_gradients<T, 1>;
-        run(pixels, in + i, in_at, columns, outputs, out_diff, out_at, weight_diff + i, inputs);
-      }
-    }
+  for (int i = 0; i < inputs; i += 2 * kLanes<T>) {
+    const int columns = smaller(2 * kLanes<T>, inputs - i);
+    const auto run = columns > kLanes<T> ? panels_gradient<T, 2> : panels_gradient<T, 1>;
+    run(region, in + i, columns, outputs, out_diff, weight_diff + i, inputs);
   }
 }
 
@@ -201,7 +216,8 @@ void transposed_gradient(const Region& region, int inputs, const T* const* in, i
 template <typename T>
 void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
                        T* weight_diff) {
-  if (inputs >= kWideGroup && outputs >= kWideGroup / 2) {
+  // Transposing pays for many outputs, and if the last vector of inputs is not too empty.
+  if (inputs > kLanes<T> && outputs >= 8 && 4 * inputs >= 3 * round_up(inputs, kLanes<T>)) {
     return transposed_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff);
   }
   gradient_columns<T, kGradientOutputs>(region, inputs, in, outputs, 0, out_diff, weight_diff);

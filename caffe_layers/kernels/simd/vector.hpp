@@ -46,6 +46,15 @@ inline Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
+/// The same value; the compiler may not load it again instead of keeping it.
+template <typename T>
+inline Vector<T> in_register(Vector<T> value) {
+#if defined(__x86_64__)
+  asm("" : "+v"(value));
+#endif
+  return value;
+}
+
 template <typename I>
 inline I smaller(I a, I b) {
   return a < b ? a : b;

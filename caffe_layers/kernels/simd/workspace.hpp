@@ -1,6 +1,6 @@
 #pragma once
 
-// How the scratch memory is laid out: rearranged weights shared by all threads, then one Scratch per thread.
+// How the scratch memory is laid out: transposed weights shared by all threads, then one Scratch per thread.
 
 #include "caffe_layers/kernels/simd/direct_gradient.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
@@ -28,10 +28,10 @@ struct Buffer {
   bool image;
 };
 
-/// Weights in the order of direct.hpp, for its stages; and for backward those of all, with the inputs as outputs.
+/// For backward, weights with the inputs as outputs.
 template <typename T>
 struct Shared {
-  T *packed[kFusedMaxStages], *transposed[kFusedMaxStages];
+  T* transposed[kFusedMaxStages];
 };
 
 template <typename T>
@@ -49,7 +49,7 @@ inline ptrdiff_t weight_count(const FusedStage& stage) {
   return static_cast<ptrdiff_t>(stage.out_channels) * stage.group_inputs * stage.kernel * stage.kernel;
 }
 
-/// Pixels that the 1x1 stages treat at once: about 128 KB per stage, but at least 256, because short runs in many
+/// Pixels that the 1x1 stages treat at once: about 256 KB per stage, but at least 256, because short runs in many
 /// planes are written to memory slowly.
 template <typename T>
 int tile_pixels(const FusedChain& chain) {
@@ -58,7 +58,7 @@ int tile_pixels(const FusedChain& chain) {
     channels = larger(channels, larger(chain.stages[s].in_channels, chain.stages[s].out_channels));
     pixels = larger(pixels, chain.stages[s].out_height * chain.stages[s].out_width);
   }
-  const int most = larger(256, 131072 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
+  const int most = larger(256, 262144 / (channels * static_cast<int>(sizeof(T)))), tiles = (pixels + most - 1) / most;
   return round_up((pixels + tiles - 1) / tiles, kLanes<T>);
 }
 
@@ -122,10 +122,8 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
 template <typename T>
 Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
   Shared<T> shared = {};
-  for (int s = 0; s < chain.num_stages; ++s) {
-    const FusedStage& stage = chain.stages[s];
-    if (is_direct<T>(stage)) shared.packed[s] = arena->take<T>(weight_count(stage));
-    if (backward) shared.transposed[s] = arena->take<T>(weight_count(stage));
+  for (int s = 0; backward && s < chain.num_stages; ++s) {
+    shared.transposed[s] = arena->take<T>(weight_count(chain.stages[s]));
   }
   return shared;
 }
@@ -140,7 +138,10 @@ Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
     channels = larger(channels, larger(stage.in_channels, stage.out_channels));
     if (s + 1 < chain.num_stages) {
       scratch.value[s] = take_buffer<T>(arena, chain, s);
-      if (backward) scratch.diff[s] = take_buffer<T>(arena, chain, s);
+      // The gradient takes the value's place, unless a spatial stage reads the one while it writes the other.
+      if (backward) {
+        scratch.diff[s] = is_spatial(chain.stages[s + 1]) ? take_buffer<T>(arena, chain, s) : scratch.value[s];
+      }
     }
     if (backward) {
       scratch.weight_diff[s] = arena->take<T>(weight_count(stage));
