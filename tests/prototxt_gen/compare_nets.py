@@ -30,14 +30,20 @@ for solver, weights in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
     solvers[-1].net.copy_from(weights)
 a, b = (solver.net for solver in solvers)
 result["start"] = distance(values(a, "data"), values(b, "data"))
-for step in range(STEPS):
+for net in (
+    a,
+    b,
+):  # not after a solver's step: stock Nesterov leaves the update in the diffs, FusedNesterov the gradients
+    net.clear_param_diffs()
+    net.forward()
+    net.backward()
+common = [name for name in a.blobs if name in b.blobs]
+result["common"] = len(common)
+result["blobs"] = distance([a.blobs[n].data for n in common], [b.blobs[n].data for n in common])
+result["gradients"] = distance(values(a, "diff"), values(b, "diff"))
+for _ in range(STEPS):
     for solver in solvers:
         solver.step(1)
     result["losses"].append([float(net.blobs["loss"].data) for net in (a, b)])
-    if step == 0:
-        common = [name for name in a.blobs if name in b.blobs]
-        result["common"] = len(common)
-        result["blobs"] = distance([a.blobs[n].data for n in common], [b.blobs[n].data for n in common])
-        result["gradients"] = distance(values(a, "diff"), values(b, "diff"))
 result["end"] = distance(values(a, "data"), values(b, "data"))
 print(json.dumps(result))
