@@ -32,8 +32,8 @@ void LeaveOutTestsOfGpu() {
       ++count;
     }
   }
-  std::string& filter = testing::GTEST_FLAG(filter);
-  filter += (filter.find('-') == std::string::npos ? "-" : "") + names;
+  const std::string filter = testing::GTEST_FLAG(filter).c_str();
+  testing::GTEST_FLAG(filter) = filter + (filter.find('-') == std::string::npos ? "-" : "") + names;
   std::cout << "[  SKIPPED ] no GPU on this machine: the tests that need one are left out, " << count << " of "
             << all.total_test_count() << std::endl;
 }
