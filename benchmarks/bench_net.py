@@ -20,6 +20,7 @@ if not __package__:
 from benchmarks.bench_data import write_images
 from benchmarks.bench_report import MODES, commit, markdown, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
+from benchmarks.traffic import copy_bandwidth, step_bytes
 from prototxt_gen import make_net
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def torch_steps(args, net: Path, mode: str) -> list[float]:
 
 
 def bench(args, name: str, options: list[str], folder: Path) -> dict:
-    """Median ms per step of every contestant, peak memory, and time per layer type."""
+    """Median ms per step of every contestant, peak memory, bytes moved beside copy speed, and time per layer type."""
     generate(name, options, folder, args.batch_size)
     times, memory = {}, {}
     for _ in range(args.turns):
@@ -76,7 +77,11 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         for engine, title in ENGINES.items()
     }
     medians = {title: statistics.median(steps) for title, steps in times.items()}
-    return {"net": name, "ms": medians, "peak_mb": memory, "layer_ms": layers, "all_ms": times}
+    traffic = {
+        "gigabytes": step_bytes(folder / name / "fused" / "train_val.prototxt") / 1e9,
+        "copy_gb_s": copy_bandwidth(args.threads),
+    }
+    return {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
 
 
 def machine(threads: int) -> dict:

@@ -32,9 +32,29 @@ def markdown(results: list[dict], batch: int, machine: dict | None = None) -> st
                 f"| {result['net']} | {title} | {ms:.1f} | {1000 * batch / ms:.0f} | {ms / result['ms']['ours']:.1f} "
                 f"| {f'{peak:.0f}' if peak else ''} |"
             )
+    lines += ["", *traffic_table(results)]
     for result in results:
         lines += ["", f"## Where the time of {result['net']} goes: forward / backward ms", "", *layer_table(result)]
     return "\n".join(lines) + "\n"
+
+
+def traffic_table(results: list[dict]) -> list[str]:
+    """The step's bytes over the copy bandwidth of the same run, beside its time."""
+    rows = [
+        "Ours beside memory: the bytes of a step in which every layer goes over its blobs once, and their time at the "
+        "speed of a copy.",
+        "",
+        "| net | GB / step | copy GB/s | ms at copy speed | ms / step | step over copy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        gigabytes, speed = result["traffic"]["gigabytes"], result["traffic"]["copy_gb_s"]
+        ms, at_copy_speed = result["ms"]["ours"], 1000 * gigabytes / speed
+        rows.append(
+            f"| {result['net']} | {gigabytes:.2f} | {speed:.1f} | {at_copy_speed:.0f} | {ms:.0f} "
+            f"| {ms / at_copy_speed:.2f} |"
+        )
+    return rows
 
 
 def layer_table(result: dict) -> list[str]:

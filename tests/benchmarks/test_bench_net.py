@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.bench_net import generate, read_nets
 from benchmarks.bench_report import markdown, write_chart
+from benchmarks.traffic import step_bytes
 from prototxt_gen.proto import read_net
 
 NETS = read_nets(Path(__file__).resolve().parents[2] / "benchmarks/nets.txt")
@@ -13,6 +14,7 @@ RESULT = {
     "net": "net",
     "ms": {"ours": 50.0, "stock Caffe": 1500.0},
     "peak_mb": {"ours": 900.0, "stock Caffe": 3000.0},
+    "traffic": {"gigabytes": 0.5, "copy_gb_s": 20.0},
     "layer_ms": {"ours": {"FusedBatchNorm": [1, 2]}, "stock Caffe": {"ReLU": [3, 4], "BatchNorm": [30, 40]}},
 }
 
@@ -21,6 +23,7 @@ def test_table_and_chart(tmp_path):
     table = markdown([RESULT], 64).splitlines()
     assert "| net | ours | 50.0 | 1280 | 1.0 | 900 |" in table
     assert "| net | stock Caffe | 1500.0 | 43 | 30.0 | 3000 |" in table
+    assert "| net | 0.50 | 20.0 | 25 | 50 | 2.00 |" in table
     assert table[-3:] == [
         "| BatchNorm |  | 30.00 / 40.00 |",
         "| ReLU |  | 3.00 / 4.00 |",
@@ -28,6 +31,28 @@ def test_table_and_chart(tmp_path):
     ]
     write_chart([RESULT], tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+CONVOLUTION_AND_NORM = """
+layer { name: "in" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } } }
+layer {
+  name: "first" type: "Convolution" bottom: "x" top: "a"
+  convolution_param { num_output: 6 kernel_size: 1 }
+}
+layer { name: "norm" type: "FusedBatchNorm" bottom: "a" top: "a" top: "skip" }
+layer { name: "second" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 6 kernel_size: 1 } }
+layer { name: "sum" type: "FusedBatchNorm" bottom: "b" bottom: "skip" top: "b" }
+"""
+
+
+def test_bytes_of_a_step(tmp_path):
+    """Counted by hand: x has 120 values, every other blob 240."""
+    (tmp_path / "net.prototxt").write_text(CONVOLUTION_AND_NORM)
+    first = 120 + 240 + 240 + 120  # x, a; a's gradient, x
+    norm = 240 + 240 + 480 + 240 + 240  # a, a; two tops' gradients, a, a's gradient
+    second = 240 + 240 + 240 + 240 + 240
+    summed = 480 + 240 + 240 + 240 + 480
+    assert step_bytes(tmp_path / "net.prototxt") == 4 * (first + norm + second + summed)
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -1,5 +1,7 @@
-// Caffe's layer_factory.cpp whose default engine is cuDNN only where there is a GPU: cuDNN's layers abort when they are
-// made without one, even in a net that computes on the CPU.
+// Caffe's layer_factory.cpp, with two differences. The default engine is cuDNN only where there is a GPU: cuDNN's
+// layers abort when they are made without one, even in a net that computes on the CPU. And Pooling is our subclass of
+// Caffe's.
+#include "caffe_layers/parallel_pooling_layer.hpp"
 #include "compat/gpu_present.hpp"
 
 #ifdef USE_CUDNN
@@ -15,4 +17,8 @@
 #define TanHParameter_Engine_CUDNN CUDNN_IF_GPU(TanHParameter)
 #endif
 
+#ifdef USE_CUDNN
+#include "caffe/layers/cudnn_pooling_layer.hpp"
+#endif
+#define PoolingLayer ParallelPoolingLayer
 #include "src/caffe/layer_factory.cpp"

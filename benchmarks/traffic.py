@@ -1,0 +1,50 @@
+"""The memory traffic of a training step, against which its time is held: bytes that it moves, and how fast a copy is."""
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from prototxt_gen.complexity import count_net, included
+from prototxt_gen.proto import read_net
+
+LOSSES = {"SoftmaxWithLoss", "Accuracy"}  # a few numbers per image
+
+
+def step_bytes(net: Path) -> int:
+    """Bytes that the layers of a prototxt read and write in one step, if each goes over every blob once.
+
+    Forward a layer reads its bottoms and writes its tops; backward it reads the tops' gradients and its first bottom,
+    and writes the bottoms' gradients. A second top of FusedBatchNorm is the first one's memory. Not counted: parameters,
+    labels, losses, and what an implementation reads twice or keeps in a cache.
+    """
+    net = read_net(net)
+    layers = [layer for layer in net.layer if included(layer, "TRAIN")]
+    values, without_gradient, moved = {}, set(), 0
+    for layer, count in zip(layers, count_net(net, "TRAIN").layers, strict=True):
+        values.update((top, math.prod(shape)) for top, shape in zip(layer.top, count.tops, strict=False))
+        if not layer.bottom:
+            without_gradient.update(layer.top)
+        elif layer.type not in LOSSES:
+            bottoms, tops = [[values[blob] for blob in blobs] for blobs in (layer.bottom, layer.top)]
+            written = tops[:1] if layer.type == "FusedBatchNorm" else tops
+            gradients = [values[bottom] for bottom in layer.bottom if bottom not in without_gradient]
+            moved += sum(bottoms) + sum(written) + sum(tops) + bottoms[0] + sum(gradients)
+    return moved * np.dtype(np.float32).itemsize
+
+
+def copy_bandwidth(threads: int, megabytes: int = 256, turns: int = 9) -> float:
+    """GB/s, bytes read and bytes written, of the best of some copies of `megabytes` on all threads."""
+    source = np.ones(megabytes * 2**20, np.uint8)
+    target = np.zeros_like(source)
+    parts = [slice(*ends) for ends in pairwise(np.linspace(0, source.size, threads + 1, dtype=int))]
+    best = math.inf
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(turns):
+            begun = time.perf_counter()
+            list(pool.map(lambda part: np.copyto(target[part], source[part]), parts))
+            best = min(best, time.perf_counter() - begun)
+    return 2 * source.size / best / 1e9
