@@ -96,6 +96,7 @@ struct DirectGroup {
   const T* zeros;
   int inputs;
   T* out[kDirectPlanes];
+  const T* out_ahead;
   int outputs, out_width;
 };
 
@@ -114,6 +115,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
     result.in[i] = {in.at(group * result.inputs + i), height, width, in.at(ahead * result.inputs + i)};
   }
   for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
+  result.out_ahead = transposed ? out.at(ahead * result.outputs) : nullptr;  // forward writes scratch memory, mostly
   return result;
 }
 
@@ -150,7 +152,8 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
 template <typename T, int STRIDE>
 void run_group(const DirectGroup<T>& group, int first_row, int rows, const T* weight, const T* bias) {
   if (group.inputs * group.outputs == 1) {
-    depthwise<T, STRIDE>(group.in[0], first_row, rows, group.out_width, weight, bias ? *bias : T(0), group.out[0]);
+    depthwise<T, STRIDE>(group.in[0], first_row, rows, group.out_width, weight, bias ? *bias : T(0), group.out[0],
+                         group.out_ahead);
   } else {
     direct<T, STRIDE, kDirectOutputs<STRIDE>>(group, 0, first_row, rows, weight, bias);
   }

@@ -28,7 +28,7 @@ struct Planes {
 template <typename T>
 struct Finish {
   const T* residual;  ///< laid out as top; null: none
-  const T* top;
+  const T* top;       ///< null: of another stage
   bool relu;
 
   const T* residual_at(const T* to) const { return residual + (to - top); }
@@ -58,6 +58,10 @@ constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
 /// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer, 2 are enough sums to keep the
 /// multiply-add units busy, because one column's begin before the last one's end, and it is done sooner.
 constexpr int kManyInputs = 48;
+
+/// Columns from the results being computed to the lines that the caches begin to fetch for results to come. The top is
+/// not in them, and a store would wait.
+constexpr int kColumnsAhead = 8;
 
 /// Size of the next block when `left` outputs are left: full blocks, then powers of two.
 inline int next_block(int left) {
@@ -91,6 +95,14 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
     for (int b = 0; b < BLOCK; ++b) {
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = bias ? broadcast(bias[b]) : Vector<T>{};
+    }
+    if (finish.top) {
+#pragma GCC unroll 8
+      for (int b = 0; b < BLOCK; ++b) {
+        const T* to = out[b] + column + kColumnsAhead * VECTORS * kLanes<T>;
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS * kVectorBytes; v += kCacheLine) __builtin_prefetch(to + v / sizeof(T), 1);
+      }
     }
     const T* weights = weight;
 #pragma GCC unroll 2
