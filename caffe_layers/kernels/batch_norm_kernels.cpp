@@ -1,31 +1,19 @@
 #include "caffe_layers/kernels/batch_norm_kernels.hpp"
 
 #include "caffe_layers/kernels/batch_norm_entries.hpp"
+#include "caffe_layers/kernels/cpu.hpp"
 
 namespace caffe_layers {
-namespace {
-
-bool always() { return true; }
-
-#if defined(__x86_64__)
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#endif
-
-}  // namespace
 
 template <typename T>
 const std::vector<BatchNormKernel<T>>& batch_norm_kernels() {
   static const std::vector<BatchNormKernel<T>> kernels = {
 #if defined(__x86_64__)
-    {"avx512", has_avx512, batch_norm_forward_avx512, batch_norm_backward_avx512},
-    {"avx2", has_avx2, batch_norm_forward_avx2, batch_norm_backward_avx2},
+    {"avx512", cpu_has_avx512, batch_norm_forward_avx512, batch_norm_backward_avx512},
+    {"avx2", cpu_has_avx2, batch_norm_forward_avx2, batch_norm_backward_avx2},
 #endif
-    {"portable", always, batch_norm_forward_portable, batch_norm_backward_portable},
-    {"reference", always, batch_norm_forward_reference, batch_norm_backward_reference},
+    {"portable", any_cpu, batch_norm_forward_portable, batch_norm_backward_portable},
+    {"reference", any_cpu, batch_norm_forward_reference, batch_norm_backward_reference},
   };
   return kernels;
 }

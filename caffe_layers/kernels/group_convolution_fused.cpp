@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "caffe_layers/kernels/cpu.hpp"
 #include "caffe_layers/kernels/group_convolution_fused_table.hpp"
 
 namespace caffe_layers {
@@ -70,25 +71,15 @@ GroupConvolutionKernel<T> row(const char* name, bool (*runs_here)()) {
           }};
 }
 
-bool always() { return true; }
-
-#if defined(__x86_64__)
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#endif
-
 }  // namespace
 
 template <typename T>
 std::vector<GroupConvolutionKernel<T>> fused_group_convolution_kernels() {
   return {
 #if defined(__x86_64__)
-    row<T, fused_avx512<T>>("avx512", has_avx512), row<T, fused_avx2<T>>("avx2", has_avx2),
+    row<T, fused_avx512<T>>("avx512", cpu_has_avx512), row<T, fused_avx2<T>>("avx2", cpu_has_avx2),
 #endif
-        row<T, fused_portable<T>>("portable", always)
+        row<T, fused_portable<T>>("portable", any_cpu)
   };
 }
 template std::vector<GroupConvolutionKernel<float>> fused_group_convolution_kernels();
