@@ -171,6 +171,13 @@ inline void panel_gradient(int pixels, const T* panel, const T* const* out_diff,
   }
 }
 
+/// As next_block; but 4 outputs' sums of two vectors would keep AVX2's multiply-add units waiting, and 6 fit its 16
+/// registers.
+template <int VECTORS>
+inline int next_panel_block(int left) {
+  return VECTORS == 2 && kVectorBytes == 32 && left >= 6 ? 6 : next_block(left);
+}
+
 /// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs, over one run of pixels.
 template <typename T, int VECTORS>
 inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int columns, int outputs,
@@ -178,10 +185,11 @@ inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int
   alignas(kCacheLine) T panel[kPanel<T>];
   fill_panel<T, VECTORS>(columns, in, in_at, pixels, panel);
   for (int o = 0, block; o < outputs; o += block) {
-    block = next_block(outputs - o);
+    block = next_panel_block<VECTORS>(outputs - o);
     const T* const* dy = out_diff + o;
     T* to = weight_diff + static_cast<ptrdiff_t>(o) * inputs;
     if (block == 8) panel_gradient<T, kOutputBlock, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+    if (block == 6) panel_gradient<T, 6, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 4) panel_gradient<T, 4, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 2) panel_gradient<T, 2, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 1) panel_gradient<T, 1, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
