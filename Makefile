@@ -147,7 +147,8 @@ bench-gpu: ## on a GPU: every block and whole training steps, ours, PyTorch and 
 .PHONY: cuda-check
 cuda-check: ## compile and link everything with CUDA, cuDNN and NCCL; needs no GPU (CUDA=12, CUDA_ARCH=80)
 	@$(MAKE) GPU=1 build/cuda$(CUDA)/stamps/tests
-	@echo "built and linked: build/cuda$(CUDA)/caffe"
+	@build/cuda$(CUDA)/venv/bin/caffe --version && build/cuda$(CUDA)/venv/bin/python -W error -c 'import caffe'
+	@echo "built, linked and installed: build/cuda$(CUDA)/caffe, build/cuda$(CUDA)/venv"
 
 BUNDLE ?= bundle
 .PHONY: gpu-bundle

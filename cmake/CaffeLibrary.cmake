@@ -27,6 +27,10 @@ foreach(file IN LISTS _libcaffe)
   endif()
 endforeach()
 
+# Of the folders with libraries that it links, CMake tells installed programs only those outside the project; the virtual
+# environment and the compiler of `make GPU=1` are inside.
+list(APPEND CMAKE_INSTALL_RPATH ${CAFFE_CUDA_FOLDERS})
+
 add_library(caffe SHARED ${_libcaffe} ${CAFFE_PROTO_SOURCE} ${PROJECT_SOURCE_DIR}/cmake/compat/openblas_core.cpp)
 add_library(CaffeIGC::caffe ALIAS caffe)
 add_dependencies(caffe caffe_proto)

@@ -1,5 +1,5 @@
 # The interface target caffe_cuda: CUDA's libraries, cuDNN and NCCL from the toolkit, the system, or the nvidia-* wheels
-# below CUDA_WHEELS_DIR.
+# below CUDA_WHEELS_DIR; and CAFFE_CUDA_FOLDERS, where they are.
 find_package(CUDAToolkit 12 REQUIRED)
 
 # The wheels hold versioned libraries only (libcublas.so.13), and no CMake files.
@@ -21,8 +21,12 @@ function(caffe_find_cuda_library name header library)
   endif()
   target_include_directories(caffe_cuda SYSTEM INTERFACE ${${name}_INCLUDE_DIR})
   target_link_libraries(caffe_cuda INTERFACE ${${name}_LIBRARY})
+  get_filename_component(folder ${${name}_LIBRARY} DIRECTORY)
+  list(APPEND CAFFE_CUDA_FOLDERS ${folder})
+  set(CAFFE_CUDA_FOLDERS ${CAFFE_CUDA_FOLDERS} PARENT_SCOPE)
 endfunction()
 
+set(CAFFE_CUDA_FOLDERS ${CUDAToolkit_LIBRARY_DIR})
 add_library(caffe_cuda INTERFACE)
 target_link_libraries(caffe_cuda INTERFACE CUDA::cudart)
 # Caffe includes thrust from .cpp files too.
@@ -37,3 +41,4 @@ if(USE_NCCL)
   caffe_find_cuda_library(NCCL nccl.h nccl)
   target_compile_definitions(caffe_cuda INTERFACE USE_NCCL)
 endif()
+list(REMOVE_DUPLICATES CAFFE_CUDA_FOLDERS)

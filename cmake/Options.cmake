@@ -18,6 +18,13 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG" CACHE STRING "Flags of a Release build")
 
+# Relative relocations as a bitmap: a tenth of caffe_test.
+include(CheckLinkerFlag)
+check_linker_flag(CXX -Wl,-z,pack-relative-relocs PACKS_RELATIVE_RELOCS)
+if(PACKS_RELATIVE_RELOCS)
+  add_link_options(-Wl,-z,pack-relative-relocs)
+endif()
+
 # Everything that is built lies in <build>/caffe.
 set(CAFFE_BUILD_DIR ${CMAKE_BINARY_DIR}/caffe)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CAFFE_BUILD_DIR}/bin)

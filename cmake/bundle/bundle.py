@@ -36,7 +36,7 @@ def copy_programs(build: Path, bundle: Path) -> list[Path]:
 
 
 def copy_scripts(build: Path, bundle: Path) -> None:
-    skip = shutil.ignore_patterns("__pycache__", "runs", "*.png")
+    skip = shutil.ignore_patterns("__pycache__", "runs", "results", "table?", "figure?")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, bundle / folder, ignore=skip)
     # The messages alone, for a Python that the bundle's pycaffe was not built for.
