@@ -1,4 +1,4 @@
-"""The memory traffic of a training step, against which its time is held: bytes that it moves, and how fast a copy is."""
+"""The memory traffic of a training step, against which its time is held: the bytes it moves, and a copy's speed."""
 
 import math
 import time
@@ -18,8 +18,8 @@ def step_bytes(net: Path) -> int:
     """Bytes that the layers of a prototxt read and write in one step, if each goes over every blob once.
 
     Forward a layer reads its bottoms and writes its tops; backward it reads the tops' gradients and its first bottom,
-    and writes the bottoms' gradients. A second top of FusedBatchNorm is the first one's memory. Not counted: parameters,
-    labels, losses, and what an implementation reads twice or keeps in a cache.
+    and writes the bottoms' gradients. A second top of FusedBatchNorm is the first one's memory. Not counted are
+    parameters, labels and losses; what an implementation reads twice or finds in a cache makes no difference.
     """
     net = read_net(net)
     layers = [layer for layer in net.layer if included(layer, "TRAIN")]
