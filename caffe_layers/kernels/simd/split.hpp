@@ -23,13 +23,19 @@ struct Split {
 /// Furthest a tap reaches in the split planes.
 inline int reach(const FusedStage& stage) { return (stage.kernel - 1) * stage.dilation / stage.stride; }
 
+/// Whether rows of `width` results are treated as one line: if they are no whole vectors, if there are no gaps between
+/// them, and if each is a single vector of AVX2, whose 4 outputs would be too few sums (multiply.hpp).
+template <typename T>
+inline bool joins_rows(int width, int reach) {
+  return width % kLanes<T> != 0 || reach == 0 || (kVectorBytes == 32 && width == kLanes<T>);
+}
+
 /// Planes for results of `rows` x `width`, split for as many rows at once as leave those of `channels` channels in the
 /// second-level cache.
 template <typename T>
 Split make_split(int stride, int pad, int reach, int rows, int width, int channels, unsigned used) {
   const int kElements = 32768;
-  Split split = {stride, pad, 0, width + reach, width + reach, width % kLanes<T> != 0 || reach == 0, false,
-                 0,      0,   0, used};
+  Split split = {stride, pad, 0, width + reach, width + reach, joins_rows<T>(width, reach), false, 0, 0, 0, used};
   if (!split.linear) split.pitch = round_up(split.columns, kLanes<T>);
   split.margin = round_up(pad, kLanes<T>) - pad;  // aligns the stores when the stride is 1
   split.rows = larger(1, smaller(rows, kElements / (channels * stride * stride * split.pitch) - reach)) + reach;
