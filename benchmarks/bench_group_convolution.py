@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.bench_net import KEEP_MEMORY, ROOT, machine
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
+from benchmarks.traffic import Copy
 from prototxt_gen.layer_shapes import EFFECTS
 from prototxt_gen.proto import to_text
 from prototxt_gen.to_stock import to_stock
@@ -116,33 +117,6 @@ class TorchBlock:
         self.y.backward(self.top_diff)
 
 
-class Copy:
-    """Of as many bytes as the mean of two arrays, on all threads."""
-
-    def __init__(self, first, second, threads: int):
-        from concurrent.futures import ThreadPoolExecutor
-
-        self.source = np.zeros((first.size + second.size) // 2, np.float32)
-        self.target = np.ones_like(self.source)
-        self.torch = None
-        if "torch" in sys.modules:
-            import torch
-
-            self.torch = torch.from_numpy(self.source), torch.from_numpy(self.target)
-        self.pool = ThreadPoolExecutor(threads)
-        parts = np.linspace(0, self.source.size, threads + 1, dtype=int)
-        self.parts = [slice(a, b) for a, b in zip(parts[:-1], parts[1:], strict=True)]
-
-    def forward(self):
-        if self.torch:
-            self.torch[1].copy_(self.torch[0])
-        else:
-            list(self.pool.map(lambda part: np.copyto(self.target[part], self.source[part]), self.parts))
-
-    def backward(self):
-        pass
-
-
 def check(ours: CaffeBlock, stock: CaffeBlock, name: str):
     """Ends the run if the two do not agree."""
     for block in (ours, stock):
@@ -188,7 +162,7 @@ def bench(name: str, net, args, modes) -> Row:
     ours.load(data, top_diff)
     stock.load(data, top_diff, ours.weights())
     check(ours, stock, name)
-    blocks = {"ours": ours, "stock": stock, "copy": Copy(data, top_diff, args.threads)}
+    blocks = {"ours": ours, "stock": stock, "copy": Copy((data.size + top_diff.size) // 2, args.threads)}
     blocks |= {f"torch {mode}": TorchBlock(net, data, top_diff, mode) for mode in modes}
     times = time_in_turns(blocks, args.turns, args.seconds)
     torch = {mode: times[f"torch {mode}"] for mode in modes}
@@ -213,7 +187,7 @@ def bench_permutation(shape: tuple[int, ...], branches: int, args) -> Permutatio
         ours = CaffeBlock(permutation_net(shape, branches), Path(folder))
     data = np.random.default_rng(1).standard_normal(shape, np.float32)
     ours.load(data, data)
-    times = time_in_turns({"ours": ours, "copy": Copy(data, data, args.threads)}, args.turns, args.seconds)
+    times = time_in_turns({"ours": ours, "copy": Copy(data.size, args.threads)}, args.turns, args.seconds)
     copy = times["copy"][0]
     name = f"{'x'.join(map(str, shape))}, {branches} branches"
     return PermutationRow(name, times["ours"], copy, [copy / ms for ms in times["ours"]])

@@ -1,6 +1,7 @@
 """The memory traffic of a training step, against which its time is held: the bytes it moves, and a copy's speed."""
 
 import math
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -36,15 +37,36 @@ def step_bytes(net: Path) -> int:
     return moved * np.dtype(np.float32).itemsize
 
 
+class Copy:
+    """Of `values` floats, on all threads; by PyTorch where that is loaded."""
+
+    def __init__(self, values: int, threads: int):
+        self.source = np.ones(values, np.float32)  # zeros never written would all be one page, in a cache
+        self.target = np.ones_like(self.source)
+        self.torch = None
+        if "torch" in sys.modules:
+            import torch
+
+            self.torch = torch.from_numpy(self.source), torch.from_numpy(self.target)
+        self.pool = ThreadPoolExecutor(threads)
+        self.parts = [slice(*ends) for ends in pairwise(np.linspace(0, values, threads + 1, dtype=int))]
+
+    def forward(self):
+        if self.torch:
+            self.torch[1].copy_(self.torch[0])
+        else:
+            list(self.pool.map(lambda part: np.copyto(self.target[part], self.source[part]), self.parts))
+
+    def backward(self):
+        pass
+
+
 def copy_bandwidth(threads: int, megabytes: int = 256, turns: int = 9) -> float:
     """GB/s, bytes read and bytes written, of the best of some copies of `megabytes` on all threads."""
-    source = np.ones(megabytes * 2**20, np.uint8)
-    target = np.zeros_like(source)
-    parts = [slice(*ends) for ends in pairwise(np.linspace(0, source.size, threads + 1, dtype=int))]
+    copy = Copy(megabytes * 2**20 // np.dtype(np.float32).itemsize, threads)
     best = math.inf
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(turns):
-            begun = time.perf_counter()
-            list(pool.map(lambda part: np.copyto(target[part], source[part]), parts))
-            best = min(best, time.perf_counter() - begun)
-    return 2 * source.size / best / 1e9
+    for _ in range(turns):
+        begun = time.perf_counter()
+        copy.forward()
+        best = min(best, time.perf_counter() - begun)
+    return 2 * copy.source.nbytes / best / 1e9

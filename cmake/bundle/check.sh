@@ -79,8 +79,8 @@ for engine in fused stock; do
   inside "/bundle/run caffe train --solver=$engine/solver.prototxt >$engine.log 2>&1 || { tail -20 $engine.log; exit 1; }
     grep -E 'Iteration (1|10), loss|Optimization Done' $engine.log | cut -d']' -f2-"
 done
-step "run caffe_layers_test, but for the gradient checks, which take ten minutes and no other library"
-inside '/bundle/run caffe_layers_test --gtest_filter=-*OnHost*:*Gradient* >tests.log 2>&1 || { tail -40 tests.log; exit 1; }
+step "run caffe_layers_test"
+inside '/bundle/run caffe_layers_test --gtest_filter=-*OnHost* >tests.log 2>&1 || { tail -40 tests.log; exit 1; }
   grep -E "SKIPPED|PASSED|FAILED" tests.log'
 step "run python"
 if [ "$version" = "$(cat "$bundle/python-version.txt")" ]; then

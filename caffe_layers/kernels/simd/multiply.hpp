@@ -55,9 +55,9 @@ inline void finish_run(const Finish<T>& finish, T* to, ptrdiff_t count) {
 /// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
 constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
 
-/// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer and AVX-512, 2 are enough sums to
-/// keep the multiply-add units busy, because one column's begin before the last one's end, and it is done sooner.
-constexpr int kManyInputs = kVectorBytes == 64 ? 48 : 0;
+/// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer, 2 vectors are enough sums for
+/// AVX-512, whose columns have 8 outputs; AVX2's 4 outputs need 3 to keep the multiply-add units busy.
+constexpr int kManyInputs = kVectorBytes == 32 ? 0 : 48;
 
 /// Columns from the results being computed to the lines that the caches begin to fetch for results to come. The top is
 /// not in them, and a store would wait.
