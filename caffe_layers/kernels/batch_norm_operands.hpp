@@ -38,7 +38,7 @@ struct BatchNormBackward {
   const T* y_diff;
   const T* skip_diff;         // added to y_diff; null: none
   T* x_diff;                  // overwritten; may be y_diff or skip_diff
-  T* residual_diff;           // overwritten; may be no other tensor here
+  T* residual_diff;           // overwritten; may be skip_diff
   T *gamma_diff, *beta_diff;  // added to
 };
 

@@ -51,12 +51,15 @@ struct Passes {
                     o.batch_statistics, mean.data(), variance.data(), y.data()});
     kernel.backward({shape, x.data(), y.data(), o.residual, gamma.data(), beta.data(), eps, o.relu, o.batch_statistics,
                      mean.data(), variance.data(), y_diff.data(), o.skip ? skip_diff.data() : nullptr,
-                     o.in_place ? y_diff.data() : x_diff.data(), o.residual ? residual_diff.data() : nullptr,
+                     o.in_place ? y_diff.data() : x_diff.data(),
+                     !o.residual            ? nullptr
+                     : o.in_place && o.skip ? skip_diff.data()
+                                            : residual_diff.data(),
                      gamma_diff.data(), beta_diff.data()});
   }
 
   std::vector<const std::vector<T>*> results() const {
-    return {&mean, &variance, &y, &y_diff, &x_diff, &residual_diff, &gamma_diff, &beta_diff};
+    return {&mean, &variance, &y, &y_diff, &x_diff, &skip_diff, &residual_diff, &gamma_diff, &beta_diff};
   }
 };
 
@@ -65,6 +68,7 @@ const char* const kResultNames[] = {"mean",
                                     "y",
                                     "gradient of y or x",
                                     "gradient of x",
+                                    "gradient of the skip or the residual",
                                     "gradient of the residual",
                                     "gradient of gamma",
                                     "gradient of beta"};
@@ -90,7 +94,7 @@ void ExpectNear(const Passes<T>& expected, const Passes<T>& actual, double value
   const double tolerance = sizeof(T) == 4 ? 3e-5 : 1e-12;
   for (size_t r = 0; r < expected.results().size(); ++r) {
     const std::vector<T>&e = *expected.results()[r], &a = *actual.results()[r];
-    const double scale = r >= 6 ? std::sqrt(values) : 1;  // sums over a channel carry the rounding of all its values
+    const double scale = r >= 7 ? std::sqrt(values) : 1;  // sums over a channel carry the rounding of all its values
     for (size_t i = 0; i < e.size(); ++i) {
       const double bound = tolerance * scale * std::max(1.0, std::abs(double(e[i])));
       if (!(std::abs(e[i] - a[i]) <= bound)) FAIL() << kResultNames[r] << "[" << i << "]: " << a[i] << " for " << e[i];

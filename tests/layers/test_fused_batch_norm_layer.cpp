@@ -231,6 +231,31 @@ TYPED_TEST(FusedBatchNormLayerTest, TestGradientOnlyWhereAskedFor) {
   }
 }
 
+TYPED_TEST(FusedBatchNormLayerTest, TestSkipGradientsShareOneMemory) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  for (const bool grown : {false, true}) {  // a blob that was larger once may not be given a smaller memory
+    Blob<Dtype> x(2, 3, 4, 4), residual(2, 3, 4, 4), top, skip;
+    if (grown) residual.Reshape({4, 3, 4, 4});
+    residual.ReshapeLike(x);
+    const vector<Blob<Dtype>*> bottoms = {&x, &residual}, tops = {&top, &skip};
+    const auto layer = MakeLayer<Dtype>("type: 'FusedBatchNorm' fused_batch_norm_param { relu: true }");
+    layer->SetUp(bottoms, tops);
+    Fill<Dtype>(&x, -1, 1);
+    Fill<Dtype>(&residual, -1, 1);
+    layer->Forward(bottoms, tops);
+    Fill<Dtype>(&top, 1, 2, true);
+    Fill<Dtype>(&skip, 1, 2, true);
+    Blob<Dtype> expected;  // where the ReLU is open, the sum of both gradients
+    expected.ReshapeLike(x);
+    for (int i = 0; i < x.count(); ++i)
+      expected.mutable_cpu_diff()[i] = top.cpu_data()[i] > 0 ? top.cpu_diff()[i] + skip.cpu_diff()[i] : 0;
+    layer->Backward(tops, {true, true}, bottoms);
+    EXPECT_EQ(!grown, residual.diff() == skip.diff());
+    ExpectNear(expected, residual, true, "gradient of the residual");
+  }
+}
+
 TYPED_TEST(FusedBatchNormLayerTest, TestReshapeInPlace) {
   SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;

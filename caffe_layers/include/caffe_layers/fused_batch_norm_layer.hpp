@@ -17,7 +17,9 @@ namespace caffe {
  * bottom: x, N x C [x ...], and optionally the residual, of the same shape. top: y, of the same shape, and optionally
  * the same y once more for a second reader (a skip connection): their gradients are added on the way, where Caffe's
  * Split layer would need passes of its own. top[0] may be bottom[0]: x and y then share their gradient's memory, and
- * the layer keeps x for the backward pass by giving the blob another memory for y (no copy).
+ * the layer keeps x for the backward pass by giving the blob another memory for y (no copy). With a residual and two
+ * tops, the residual's gradient takes the place of the second top's: along a row of blocks the gradient of the skip
+ * connections stays in one memory.
  *
  * Statistics are those of stock BatchNorm: mean and variance of the batch (TRAIN), or of the moving averages (TEST, or
  * use_global_stats: true). Parameter blobs: mean and variance sums (C), their common factor (1), as in stock BatchNorm,
@@ -54,6 +56,8 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   /// Backward's x.
   const Blob<Dtype>& Input(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
+  /// Backward's first step, where the residual's gradient is asked for: lets it overwrite the second top's.
+  void ShareSkipGradient(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
 
   caffe_layers::BatchNormShape shape_;
   bool use_global_stats_, relu_;

@@ -6,6 +6,8 @@
 // spatial stage works on whole images (or bands of rows), the 1x1 stages on tiles of pixels, all of them on one tile
 // before the next.
 
+#include <omp.h>
+
 #include "caffe_layers/kernels/simd/workspace.hpp"
 
 namespace caffe_layers {
@@ -281,24 +283,17 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
   const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
-#pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
-  for (int part = 0; part < chain.threads; ++part) {
-    const Scratch<T> scratch = memory.scratch(workspace, part);
-    for (ptrdiff_t job = jobs * part / chain.threads; job < jobs * (part + 1) / chain.threads; ++job) {
+#pragma omp parallel num_threads(chain.threads)
+  {
+    const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
+#pragma omp for schedule(dynamic)
+    for (ptrdiff_t job = 0; job < jobs; ++job) {
       const ptrdiff_t n = job / bands;
       const int row = static_cast<int>(job % bands) * rows;
       const ptrdiff_t bottom_at = is_spatial(first) ? 0 : static_cast<ptrdiff_t>(row) * first.in_width;
-      Image<T> image = {chain,
-                        parameters,
-                        shared,
-                        scratch,
-                        nullptr,
-                        nullptr,
-                        nullptr,
-                        nullptr,
-                        nullptr,
-                        row,
-                        smaller(rows, last.out_height - row)};
+      Image<T> image = {chain, parameters, shared, scratch};
+      image.first_row = row;
+      image.rows = smaller(rows, last.out_height - row);
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch() + bottom_at;
       const ptrdiff_t top_at = n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
       image.top = top.data + top_at;
@@ -325,8 +320,8 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
     }
     for (ptrdiff_t n = static_cast<ptrdiff_t>(chain.batch) * part / chain.threads;
          n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
-      Image<T> image = {chain,   parameters, shared,  scratch, nullptr,        nullptr,
-                        nullptr, nullptr,    nullptr, 0,       last.out_height};
+      Image<T> image = {chain, parameters, shared, scratch};
+      image.rows = last.out_height;
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch();
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
       if (gradients.bottom) image.bottom_diff = gradients.bottom + n * first.in_channels * image.bottom_pitch();

@@ -178,12 +178,10 @@ inline int next_panel_block(int left) {
   return VECTORS == 2 && kVectorBytes == 32 && left >= 6 ? 6 : next_block(left);
 }
 
-/// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs, over one run of pixels.
+/// The gradients of all outputs' weights for the panel's inputs.
 template <typename T, int VECTORS>
-inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int columns, int outputs,
-                            const T* const* out_diff, ptrdiff_t out_at, T* weight_diff, int inputs) {
-  alignas(kCacheLine) T panel[kPanel<T>];
-  fill_panel<T, VECTORS>(columns, in, in_at, pixels, panel);
+inline void panel_gradients(int pixels, const T* panel, int columns, int outputs, const T* const* out_diff,
+                            ptrdiff_t out_at, T* weight_diff, int inputs) {
   for (int o = 0, block; o < outputs; o += block) {
     block = next_panel_block<VECTORS>(outputs - o);
     const T* const* dy = out_diff + o;
@@ -196,15 +194,25 @@ inline void panel_gradients(int pixels, const T* const* in, ptrdiff_t in_at, int
   }
 }
 
-/// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs.
+/// Inputs i .. i + columns - 1 (at most VECTORS vectors) and all outputs. A panel takes as many rows as fit: each time
+/// that a block's sums are added up costs as much as some ten pixels.
 template <typename T, int VECTORS>
 void panels_gradient(const Region& region, const T* const* in, int columns, int outputs, const T* const* out_diff,
                      T* weight_diff, int inputs) {
   constexpr int kPixels = kPanel<T> / (VECTORS * kLanes<T>);
-  for (int row = 0; row < region.rows; ++row) {
+  const bool joined = region.out_pitch == region.width && region.width % kLanes<T> == 0;
+  const int rows = joined ? larger(1, kPixels / region.width) : 1;
+  alignas(kCacheLine) T panel[kPanel<T>];
+  for (int row = 0; row < region.rows; row += rows) {
+    const int count = smaller(rows, region.rows - row);
     for (int column = 0; column < region.width; column += kPixels) {
-      panel_gradients<T, VECTORS>(smaller(kPixels, region.width - column), in, row * region.in_pitch + column, columns,
-                                  outputs, out_diff, row * region.out_pitch + column, weight_diff, inputs);
+      const int pixels = smaller(kPixels, region.width - column);
+      for (int r = 0; r < count; ++r) {
+        fill_panel<T, VECTORS>(columns, in, (row + r) * region.in_pitch + column, pixels,
+                               panel + r * pixels * VECTORS * kLanes<T>);
+      }
+      panel_gradients<T, VECTORS>(count * pixels, panel, columns, outputs, out_diff, row * region.out_pitch + column,
+                                  weight_diff, inputs);
     }
   }
 }
