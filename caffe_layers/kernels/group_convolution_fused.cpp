@@ -1,7 +1,3 @@
-// Rows of the kernel table for the fused kernels: turns a chain into the plain description that they read.
-
-#include "caffe_layers/kernels/group_convolution_fused.hpp"
-
 #include <omp.h>
 
 #include <algorithm>
@@ -12,27 +8,6 @@
 namespace caffe_layers {
 namespace {
 
-class Description {
- public:
-  explicit Description(const GroupConvolutionChain& chain) : output_position_(chain.output_channel.size()) {
-    for (const GroupConvolutionStage& s : chain.stages) {
-      stages_.push_back({s.in_channels, s.out_channels, s.group, s.in_channels / s.group, s.out_channels / s.group,
-                         s.kernel, s.stride, s.pad, s.dilation, s.in_height, s.in_width, s.out_height, s.out_width,
-                         s.input_channel.data()});
-    }
-    for (size_t c = 0; c < output_position_.size(); ++c)
-      output_position_[chain.output_channel[c]] = static_cast<int>(c);
-    chain_ = {chain.batch,    static_cast<int>(stages_.size()), omp_get_max_threads(),
-              stages_.data(), output_position_.data(),          chain.relu};
-  }
-  operator const FusedChain&() const { return chain_; }
-
- private:
-  std::vector<FusedStage> stages_;
-  std::vector<int> output_position_;
-  FusedChain chain_;
-};
-
 bool is_permutation(const std::vector<int>& order, int channels) {
   std::vector<char> seen(channels, 0);
   for (int c : order) {
@@ -41,7 +16,20 @@ bool is_permutation(const std::vector<int>& order, int channels) {
   return static_cast<int>(order.size()) == channels;
 }
 
-bool supports(const GroupConvolutionChain& chain) {
+}  // namespace
+
+FusedDescription::FusedDescription(const GroupConvolutionChain& chain) : output_position_(chain.output_channel.size()) {
+  for (const GroupConvolutionStage& s : chain.stages) {
+    stages_.push_back({s.in_channels, s.out_channels, s.group, s.in_channels / s.group, s.out_channels / s.group,
+                       s.kernel, s.stride, s.pad, s.dilation, s.in_height, s.in_width, s.out_height, s.out_width,
+                       s.input_channel.data()});
+  }
+  for (size_t c = 0; c < output_position_.size(); ++c) output_position_[chain.output_channel[c]] = static_cast<int>(c);
+  chain_ = {chain.batch,    static_cast<int>(stages_.size()), omp_get_max_threads(),
+            stages_.data(), output_position_.data(),          chain.relu};
+}
+
+bool fused_supports(const GroupConvolutionChain& chain) {
   int channels = chain.stages.empty() ? 0 : chain.stages[0].in_channels;
   for (const GroupConvolutionStage& stage : chain.stages) {
     if (stage.stride > kFusedMaxStride || !is_permutation(stage.input_channel, channels)) return false;
@@ -51,35 +39,13 @@ bool supports(const GroupConvolutionChain& chain) {
          is_permutation(chain.output_channel, channels);
 }
 
-template <typename T, FusedKernel<T> (*fused)()>
-GroupConvolutionKernel<T> row(const char* name, bool (*runs_here)()) {
-  return {name,
-          runs_here,
-          supports,
-          [](const GroupConvolutionChain& chain, bool backward) {
-            return fused().workspace_bytes(Description(chain), backward);
-          },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, ChainTop<T> top,
-             void* workspace) {
-            fused().forward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()},
-                            {top.data, top.residual}, workspace);
-          },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
-             const T* top_diff, const ChainGradients<T>& gradients, void* workspace) {
-            fused().backward(Description(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
-                             {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
-          }};
-}
-
-}  // namespace
-
 template <typename T>
 std::vector<GroupConvolutionKernel<T>> fused_group_convolution_kernels() {
   return {
 #if defined(__x86_64__)
-    row<T, fused_avx512<T>>("avx512", cpu_has_avx512), row<T, fused_avx2<T>>("avx2", cpu_has_avx2),
+    fused_row<T, fused_avx512<T>>("avx512", cpu_has_avx512), fused_row<T, fused_avx2<T>>("avx2", cpu_has_avx2),
 #endif
-        row<T, fused_portable<T>>("portable", any_cpu)
+        fused_row<T, fused_portable<T>>("portable", any_cpu)
   };
 }
 template std::vector<GroupConvolutionKernel<float>> fused_group_convolution_kernels();

@@ -12,6 +12,7 @@
 #include "caffe_layers/layer_params.hpp"
 #include "group_convolution_shapes.hpp"
 #include "naive_chain.hpp"
+#include "wide_kernel.hpp"
 
 namespace caffe_layers_test {
 
@@ -129,13 +130,15 @@ ChainResults<double> reference_results(const GroupConvolutionChain& chain, const
 template <typename T>
 class GroupConvolutionKernelTest : public ::testing::Test {
  protected:
-  /// Calls check(kernel) for every entry but the reference that runs here and takes the chain.
+  /// Calls check(kernel) for every entry but the reference that runs here and takes the chain, and for wide_kernel.
   template <typename Check>
   void for_each_fast_kernel(const GroupConvolutionChain& chain, Check check) {
     const auto& table = caffe_layers::group_convolution_kernels<T>();
     for (size_t k = 0; k + 1 < table.size(); ++k) {
       if (table[k].runs_here() && table[k].supports(chain)) check(table[k]);
     }
+    const GroupConvolutionKernel<T> wide = wide_kernel<T>();
+    if (wide.supports(chain)) check(wide);
   }
 };
 TYPED_TEST_CASE(GroupConvolutionKernelTest, caffe::TestDtypes);

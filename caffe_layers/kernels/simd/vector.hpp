@@ -46,12 +46,20 @@ inline Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX__)
+constexpr int kRegisterBytes = 32;
+#elif defined(__x86_64__)
+constexpr int kRegisterBytes = 16;
+#else
+constexpr int kRegisterBytes = 0;  // unknown
+#endif
+
 /// The same value; the compiler may not load it again instead of keeping it.
 template <typename T>
 inline Vector<T> in_register(Vector<T> value) {
-#if defined(__x86_64__)
-  asm("" : "+v"(value));
-#endif
+  if constexpr (kVectorBytes <= kRegisterBytes) asm("" : "+v"(value));
   return value;
 }
 

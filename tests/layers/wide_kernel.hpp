@@ -1,0 +1,12 @@
+#pragma once
+
+#include "caffe_layers/kernels/group_convolution_kernels.hpp"
+
+namespace caffe_layers_test {
+
+/// The fused kernel with vectors as wide as AVX-512's, for any CPU: what depends on their width alone (blocks of outputs,
+/// panels, ends of rows) is tested where AVX-512 is not to be had.
+template <typename T>
+caffe_layers::GroupConvolutionKernel<T> wide_kernel();
+
+}  // namespace caffe_layers_test
