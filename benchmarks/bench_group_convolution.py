@@ -98,11 +98,11 @@ class TorchBlock:
     def __init__(self, net, data, top_diff, mode: str):
         import torch
 
-        from benchmarks.torch_net import translate_chain
+        from benchmarks.torch_net import Chain
 
         shape = torch.channels_last if mode == "channels_last" else torch.contiguous_format
         param = net.layer[1].fused_group_convolution_param
-        self.module = translate_chain(param, data.shape[1])[0].to(memory_format=shape)
+        self.module = Chain(param, data.shape[1]).to(memory_format=shape)
         torch._dynamo.reset()  # else, after eight blocks, it takes the next for too many variants of one and runs eager
         self.run = torch.compile(self.module) if mode == "compiled" else self.module
         self.x = torch.tensor(data).contiguous(memory_format=shape).requires_grad_()
