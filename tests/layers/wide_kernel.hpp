@@ -4,8 +4,8 @@
 
 namespace caffe_layers_test {
 
-/// The fused kernel with vectors as wide as AVX-512's, for any CPU: what depends on their width alone (blocks of outputs,
-/// panels, ends of rows) is tested where AVX-512 is not to be had.
+/// The fused kernel with vectors as wide as AVX-512's, for any CPU: what depends on their width alone (blocks of
+/// outputs, panels, ends of rows) is tested where AVX-512 is not to be had.
 template <typename T>
 caffe_layers::GroupConvolutionKernel<T> wide_kernel();
 
