@@ -1,3 +1,5 @@
+// Rows of the kernel table for the fused kernels: turns a chain into the plain description that they read.
+
 #include <omp.h>
 
 #include <algorithm>

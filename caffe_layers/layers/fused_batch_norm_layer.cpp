@@ -116,9 +116,9 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::Input(const vector<Blob<Dtype>*>&
 }
 
 template <typename Dtype>
-void FusedBatchNormLayer<Dtype>::ShareSkipGradient(const vector<Blob<Dtype>*>& bottom,
-                                                   const vector<Blob<Dtype>*>& top) const {
-  if (top.size() < 2) return;
+void FusedBatchNormLayer<Dtype>::ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                                                   const vector<Blob<Dtype>*>& bottom) const {
+  if (top.size() < 2 || bottom.size() < 2 || !propagate_down[1]) return;
   const bool same_size = bottom[1]->diff()->size() == top[1]->diff()->size();  // a blob may rely on more than count()
   if (same_size) bottom[1]->ShareDiff(*top[1]);
 }
@@ -169,7 +169,7 @@ void FusedBatchNormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, c
   const auto parameter_diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_cpu_diff() : nullptr;
   };
-  if (bottom.size() > 1 && propagate_down[1]) ShareSkipGradient(bottom, top);
+  ShareSkipGradient(top, propagate_down, bottom);
   caffe_layers::BatchNormBackward<Dtype> pass = {};
   pass.shape = shape_;
   pass.x = Input(bottom, top).cpu_data();

@@ -34,7 +34,7 @@ void FusedBatchNormLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top, c
   const auto parameter_diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_gpu_diff() : nullptr;
   };
-  if (bottom.size() > 1 && propagate_down[1]) ShareSkipGradient(bottom, top);
+  ShareSkipGradient(top, propagate_down, bottom);
   caffe_layers::BatchNormBackward<Dtype> pass = {};
   pass.shape = shape_;
   pass.x = Input(bottom, top).gpu_data();

@@ -56,8 +56,10 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   /// Backward's x.
   const Blob<Dtype>& Input(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
-  /// Backward's first step, where the residual's gradient is asked for: lets it overwrite the second top's.
-  void ShareSkipGradient(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
+  /// Backward's first step: lets the residual's gradient, if there is one and it is asked for, overwrite the second
+  /// top's.
+  void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                         const vector<Blob<Dtype>*>& bottom) const;
 
   caffe_layers::BatchNormShape shape_;
   bool use_global_stats_, relu_;
