@@ -85,12 +85,16 @@ $(STAMPS)/system-packages: system-packages.txt cmake/install_system_packages.sh
 	@$(if $(filter yes,$(SYSTEM_PACKAGES)),$(call logged,system_packages,cmake/install_system_packages.sh $<))
 	@mkdir -p $(@D) && touch $@
 
+# setuptools: packages that come as source only (snakemake needs one) are built with the venv's, and one before 70.1
+# cannot make wheels by itself.
+BUILD_TOOLS := "scikit-build-core>=0.11" "numpy>=1.26" "setuptools>=70.1"
+
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
 	  "$$($(PYTHON) --version 2>&1), but 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "== making $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(call logged,venv,$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "numpy>=1.26")
+	@$(call logged,venv,$(BIN)/python -m pip install --quiet $(BUILD_TOOLS))
 	@touch $@
 
 # Holds the path of nvcc.
