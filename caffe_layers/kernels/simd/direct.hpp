@@ -5,6 +5,7 @@
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/simd/depthwise.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
+#include "caffe_layers/kernels/simd/row_pairs.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -20,12 +21,12 @@ constexpr int kDirectRows = kVectorBytes == 64 || STRIDE == 1 ? 4 : 2;
 template <int STRIDE>
 constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
 
-/// With several channels not on maps narrower than a vector: spatial.hpp joins their rows.
+/// With several channels not on maps narrower than half a vector: spatial.hpp joins their rows.
 template <typename T>
 bool is_direct(const FusedStage& stage) {
   const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
   return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
-         (stage.group_inputs * stage.group_outputs == 1 || stage.out_width >= kLanes<T>);
+         (stage.group_inputs * stage.group_outputs == 1 || 2 * stage.out_width >= kLanes<T>);
 }
 
 /// Row y of a plane, or `zeros` outside of it.
@@ -129,16 +130,22 @@ inline void fetch_ahead(const Plane<T>& plane, int y, int rows) {
 /// The outputs from output o on, OUTPUTS at a time, then fewer.
 template <typename T, int STRIDE, int OUTPUTS>
 void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T* weight, const T* bias) {
-  constexpr int kRows = kDirectRows<STRIDE>;
+  constexpr int kRows = kDirectRows<STRIDE>, kPairs = kDirectRows<1>;
   const int width = group.out_width;
+  const bool pairs = STRIDE == 1 && width == kPairWidth<T>;
   for (; o + OUTPUTS <= group.outputs; o += OUTPUTS) {
     const T* w = weight + static_cast<ptrdiff_t>(9) * o * group.inputs;
     const T* b = bias ? bias + o : nullptr;
     const auto run = rows < kRows ? direct_rows<T, STRIDE, OUTPUTS, 1> : direct_rows<T, STRIDE, OUTPUTS, kRows>;
-    const int step = rows < kRows ? 1 : kRows;
+    const int step = pairs ? 2 * kPairs : rows < kRows ? 1 : kRows;
     for (int row = 0; row < rows; row += step) {
       for (int i = 0; i < group.inputs && o == 0; ++i) {
         fetch_ahead(group.in[i], STRIDE * (first_row + row), STRIDE * step);
+      }
+      if (pairs) {
+        direct_pairs<T, OUTPUTS, kPairs>(group.in, group.inputs, first_row + row, rows - row, w, b, group.out + o,
+                                         static_cast<ptrdiff_t>(row) * width);
+        continue;
       }
       const int at = smaller(row, rows - step);  // the last rows may come twice
       run(group.in, group.inputs, group.zeros, first_row + at, w, b, width, group.out + o,
@@ -151,7 +158,10 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
 /// Output rows first_row .. first_row + rows - 1 of one group, which out[] begins with.
 template <typename T, int STRIDE>
 void run_group(const DirectGroup<T>& group, int first_row, int rows, const T* weight, const T* bias) {
-  if (group.inputs * group.outputs == 1) {
+  const bool depthwise_stage = group.inputs * group.outputs == 1;
+  if (depthwise_stage && STRIDE == 1 && group.out_width == kPairWidth<T>) {
+    depthwise_pairs<T>(group.in[0], first_row, rows, weight, bias ? *bias : T(0), group.out[0], group.out_ahead);
+  } else if (depthwise_stage) {
     depthwise<T, STRIDE>(group.in[0], first_row, rows, group.out_width, weight, bias ? *bias : T(0), group.out[0],
                          group.out_ahead);
   } else {

@@ -198,7 +198,9 @@ void direct_weight_gradient(const FusedStage& stage, const Planes<const T>& in, 
     for (int i = group * stage.group_inputs; i < (group + 1) * stage.group_inputs; ++i) {
       const Plane<T> x = {in.at(i), stage.in_height, stage.in_width, in.at(smaller(i + 1, stage.in_channels - 1))};
       Vector<T> sum[9] = {};
-      if (stage.stride == 1) {
+      if (stage.stride == 1 && stage.in_width == kPairWidth<T>) {
+        weight_gradient_pairs(x, out_diff.at(o), sum);
+      } else if (stage.stride == 1) {
         weight_gradient_1(x, out_diff.at(o), sum);
       } else {
         weight_gradient_2(x, out_diff.at(o), stage.out_height, stage.out_width, sum);

@@ -1,0 +1,126 @@
+#pragma once
+
+// 3x3 with stride 1 and a border of one zero on maps half as wide as a vector, which are AVX-512's on the paper's last
+// stage: a vector holds two rows. A kernel's row then reads the pair of rows that begins one higher or lower.
+
+#include "caffe_layers/kernels/simd/window.hpp"
+
+namespace caffe_layers {
+namespace {
+
+template <typename T>
+constexpr int kPairWidth = kLanes<T> / 2;
+
+/// Rows y and y + 1, of a plane or its gradient; those outside are zero.
+template <typename T>
+ALWAYS_INLINE Vector<T> load_pair(const T* plane, int height, int y) {
+  const T* from = plane + static_cast<ptrdiff_t>(y) * kPairWidth<T>;
+  if (y >= 0 && y + 1 < height) return load(from);
+  if (y == height - 1 && y >= 0) return load_first(from, kPairWidth<T>);
+  if (y != -1) return Vector<T>{};
+  typename VectorOf<T>::Index behind = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) behind[lane] = (lane + kPairWidth<T>) % kLanes<T>;
+  return __builtin_shuffle(load_first(plane, kPairWidth<T>), behind);
+}
+
+/// What the column kx of the kernel meets of a pair: a zero comes in at one end of each row.
+template <typename T, int KX>
+ALWAYS_INLINE Vector<T> shift_pair(Vector<T> pair) {
+  if (KX == 1) return pair;
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    const int column = lane % kPairWidth<T> + KX - 1;
+    from[lane] = column < 0 || column == kPairWidth<T> ? kLanes<T> : lane + KX - 1;
+  }
+  return __builtin_shuffle(pair, Vector<T>{}, from);
+}
+
+/// As depthwise with stride 1.
+template <typename T>
+void depthwise_pairs(const Plane<T>& in, int first_row, int rows, const T* weight, T bias, T* out, const T* out_ahead) {
+  Vector<T> w[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
+  for (int row = 0; row < rows; row += 2) {
+    const int at = row * kPairWidth<T>;
+    Vector<T> sum[3] = {broadcast(bias)};  // three: the units must not wait for each other
+    __builtin_prefetch(in.ahead + first_row * kPairWidth<T> + at);
+    if (out_ahead) __builtin_prefetch(out_ahead + at, 1);
+#pragma GCC unroll 3
+    for (int ky = 0; ky < 3; ++ky) {
+      const Vector<T> x = load_pair(in.data, in.height, first_row + row + ky - 1);
+      sum[0] += w[3 * ky] * shift_pair<T, 0>(x);
+      sum[1] += w[3 * ky + 1] * x;
+      sum[2] += w[3 * ky + 2] * shift_pair<T, 2>(x);
+    }
+    store_first(out + at, sum[0] + sum[1] + sum[2], smaller(rows - row, 2) * kPairWidth<T>);
+  }
+}
+
+/// Output rows y .. y + 2 PAIRS - 1, of which `rows` are wanted, of OUTPUTS planes from `inputs` planes; `out` begins
+/// at y.
+template <typename T, int OUTPUTS, int PAIRS>
+inline void direct_pairs(const Plane<T>* in, int inputs, int y, int rows, const T* weight, const T* bias, T* const* out,
+                         ptrdiff_t out_at) {
+  constexpr int kLines = 2 * PAIRS + 1;
+  Vector<T> sum[OUTPUTS][PAIRS];
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; ++p) sum[o][p] = bias ? broadcast(bias[o]) : Vector<T>{};
+  }
+  for (int i = 0; i < inputs; ++i) {
+    Vector<T> line[kLines];
+#pragma GCC unroll 9
+    for (int l = 0; l < kLines; ++l) line[l] = load_pair(in[i].data, in[i].height, y - 1 + l);
+    const auto add_column = [&](int kx) {
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ++ky) {
+#pragma GCC unroll 4
+        for (int o = 0; o < OUTPUTS; ++o) {
+          const Vector<T> value = broadcast(weight[9 * (o * inputs + i) + 3 * ky + kx]);
+#pragma GCC unroll 4
+          for (int p = 0; p < PAIRS; ++p) sum[o][p] += value * line[2 * p + ky];
+        }
+      }
+    };
+    add_column(1);
+    Vector<T> middle[kLines];
+#pragma GCC unroll 9
+    for (int l = 0; l < kLines; ++l) {
+      middle[l] = line[l];
+      line[l] = shift_pair<T, 0>(middle[l]);
+    }
+    add_column(0);
+#pragma GCC unroll 9
+    for (int l = 0; l < kLines; ++l) line[l] = shift_pair<T, 2>(middle[l]);
+    add_column(2);
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; ++p) {
+      const int wanted = smaller(rows - 2 * p, 2) * kPairWidth<T>;
+      if (wanted > 0) store_first(out[o] + out_at + 2 * p * kPairWidth<T>, sum[o][p], wanted);
+    }
+  }
+}
+
+/// As weight_gradient_1.
+template <typename T>
+void weight_gradient_pairs(const Plane<T>& in, const T* out_diff, Vector<T>* sum) {
+  for (int y = 0; y < in.height; y += 2) {
+    __builtin_prefetch(in.ahead + y * kPairWidth<T>);
+    const Vector<T> middle = load_pair(in.data, in.height, y);
+    const Vector<T> x[3] = {shift_pair<T, 0>(middle), middle, shift_pair<T, 2>(middle)};
+#pragma GCC unroll 3
+    for (int ky = 0; ky < 3; ++ky) {
+      const Vector<T> dy = load_pair(out_diff, in.height, y + 1 - ky);
+#pragma GCC unroll 3
+      for (int kx = 0; kx < 3; ++kx) sum[3 * ky + kx] += dy * x[kx];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers
