@@ -38,27 +38,32 @@ def step_bytes(net: Path) -> int:
 
 
 class Copy:
-    """Of `values` floats, on all threads; by PyTorch where that is loaded."""
+    """Of `values` floats, on all threads; by PyTorch where that is loaded. Backward copies between two other tensors,
+    as a layer's does between the gradients: else it would find its tensors in the caches."""
 
     def __init__(self, values: int, threads: int):
-        self.source = np.ones(values, np.float32)  # zeros never written would all be one page, in a cache
-        self.target = np.ones_like(self.source)
+        # Not zeros: zeros never written would all be one page, in a cache.
+        self.tensors = [np.ones(values, np.float32) for _ in range(4)]
         self.torch = None
         if "torch" in sys.modules:
             import torch
 
-            self.torch = torch.from_numpy(self.source), torch.from_numpy(self.target)
+            self.torch = [torch.from_numpy(tensor) for tensor in self.tensors]
         self.pool = ThreadPoolExecutor(threads)
         self.parts = [slice(*ends) for ends in pairwise(np.linspace(0, values, threads + 1, dtype=int))]
 
     def forward(self):
-        if self.torch:
-            self.torch[1].copy_(self.torch[0])
-        else:
-            list(self.pool.map(lambda part: np.copyto(self.target[part], self.source[part]), self.parts))
+        self._copy(0, 1)
 
     def backward(self):
-        pass
+        self._copy(2, 3)
+
+    def _copy(self, source: int, target: int):
+        if self.torch:
+            self.torch[target].copy_(self.torch[source])
+        else:
+            read, written = self.tensors[source], self.tensors[target]
+            list(self.pool.map(lambda part: np.copyto(written[part], read[part]), self.parts))
 
 
 def copy_bandwidth(threads: int, megabytes: int = 256, turns: int = 9) -> float:
@@ -69,4 +74,4 @@ def copy_bandwidth(threads: int, megabytes: int = 256, turns: int = 9) -> float:
         begun = time.perf_counter()
         copy.forward()
         best = min(best, time.perf_counter() - begun)
-    return 2 * copy.source.nbytes / best / 1e9
+    return 2 * copy.tensors[0].nbytes / best / 1e9

@@ -43,9 +43,9 @@ std::vector<int> checked_table(const std::vector<std::uint32_t>& index, int chan
   return {index.begin(), index.end()};
 }
 
-/// Tensors above this size are taken not to fit in the second-level caches; below the other, threads cost more than
-/// they save.
-constexpr std::size_t kCacheBytes = 3 << 20, kSerialBytes = 32 << 10;
+/// Of tensors above this size, bottom, top and both gradients are taken not to fit in the last-level cache; below the
+/// other, threads cost more than they save.
+constexpr std::size_t kCacheBytes = 6 << 20, kSerialBytes = 32 << 10;
 
 #ifdef __SSE2__
 /// Copies whole 64-byte lines to aligned memory past the caches.
