@@ -85,7 +85,11 @@ void spatial_stage(const Image<T>& image, int s) {
   const int rows = band ? image.rows : stage.out_height;
   const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
-  if (is_direct<T>(stage)) {
+  if (is_strided<T>(stage)) {
+    list_planes(image.input(s, 0), stage.in_channels, image.scratch.in);
+    list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
+    strided_forward(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
+  } else if (is_direct<T>(stage)) {
     direct_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
                    scratch.zeros);
   } else {
@@ -99,10 +103,8 @@ template <typename T>
 void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   const FusedStage& stage = image.chain.stages[s];
   const Scratch<T>& scratch = image.scratch;
-  const Planes<const T> input = image.input(s, at);
-  const Planes<T> output = image.output(s, at);
-  for (int c = 0; c < stage.in_channels; ++c) scratch.in[c] = input.at(c);
-  for (int c = 0; c < stage.out_channels; ++c) scratch.out[c] = output.at(c);
+  list_planes(image.input(s, at), stage.in_channels, scratch.in);
+  list_planes(image.output(s, at), stage.out_channels, scratch.out);
   const T* bias = image.parameters.bias[s];
   for (int g = 0; g < stage.group; ++g) {
     const int in = g * stage.group_inputs, out = g * stage.group_outputs;
@@ -134,6 +136,15 @@ bool wants_input(const FusedGradients<T>& gradients, const Wanted& want, int s) 
   return s > want.lowest || gradients.bottom;
 }
 
+/// The planes that the gradients of stage s read and write, in the scratch memory's lists.
+template <typename T>
+void list_gradient_planes(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s, int at) {
+  const FusedStage& stage = image.chain.stages[s];
+  list_planes(image.output_diff(s, at), stage.out_channels, image.scratch.out_diff);
+  if (gradients.weight[s]) list_planes(image.input(s, at), stage.in_channels, image.scratch.in);
+  if (input_wanted) list_planes(image.input_diff(s, at), stage.in_channels, image.scratch.in_diff);
+}
+
 template <typename T>
 void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s,
                               int at, int pixels) {
@@ -141,18 +152,9 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const Scratch<T>& scratch = image.scratch;
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const Region region = {1, pixels, 0, 0};
-  const Planes<const T> output_diff = image.output_diff(s, at);
-  for (int c = 0; c < stage.out_channels; ++c) scratch.out[c] = const_cast<T*>(output_diff.at(c));
-  if (gradients.weight[s]) {
-    const Planes<const T> input = image.input(s, at);
-    for (int c = 0; c < stage.in_channels; ++c) scratch.in[c] = input.at(c);
-  }
-  if (input_wanted) {
-    const Planes<T> input_diff = image.input_diff(s, at);
-    for (int c = 0; c < stage.in_channels; ++c) scratch.in_diff[c] = input_diff.at(c);
-  }
+  list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
-    T* const* dy = scratch.out + g * outputs;
+    const T* const* dy = scratch.out_diff + g * outputs;
     const ptrdiff_t weights = static_cast<ptrdiff_t>(g) * inputs * outputs;
     if (gradients.weight[s]) {
       multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
@@ -171,7 +173,11 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
-  if (is_direct<T>(stage)) {
+  if (is_strided<T>(stage)) {
+    list_gradient_planes(image, gradients, input_wanted, s, 0);
+    strided_backward(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
+                     input_wanted ? scratch.in_diff : nullptr);
+  } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
                     weight_diff, input_diff, scratch.spatial.zeros);
@@ -255,6 +261,7 @@ void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parame
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
     const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+    if (is_strided<T>(stage)) continue;
     if (is_direct<T>(stage)) {
       transpose_direct_weights(stage, parameters.weight[s], shared.transposed[s]);
       continue;

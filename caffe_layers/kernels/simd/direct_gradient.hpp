@@ -20,12 +20,13 @@ class WeightSums {
  public:
   explicit WeightSums(T* weight_diff) : to_(weight_diff) {}
   ~WeightSums() { flush(); }
-  /// weight_diff[0 .. 8] += the sums over the lanes of sum[0 .. 8]; the next call goes on behind.
+  /// weight_diff[0 .. COUNT - 1] += the sums over the lanes of `sum`; the next call goes on behind.
+  template <int COUNT>
   void add(const Vector<T>* sum) {
-    if (count_ + 9 > kMost) flush();
+    if (count_ + COUNT > kMost) flush();
 #pragma GCC unroll 9
-    for (int tap = 0; tap < 9; ++tap) sum_[count_ + tap] = sum[tap];
-    count_ += 9;
+    for (int i = 0; i < COUNT; ++i) sum_[count_ + i] = sum[i];
+    count_ += COUNT;
   }
 
  private:
@@ -205,7 +206,7 @@ void direct_weight_gradient(const FusedStage& stage, const Planes<const T>& in, 
       } else {
         weight_gradient_2(x, out_diff.at(o), stage.out_height, stage.out_width, sum);
       }
-      sums->add(sum);
+      sums->template add<9>(sum);
     }
   }
 }

@@ -24,6 +24,12 @@ struct Planes {
   T* at(int channel) const { return data + (order ? order[channel] : channel) * pitch; }
 };
 
+/// The planes of all channels: those of a group follow each other, as multiply reads them.
+template <typename T>
+inline void list_planes(const Planes<T>& planes, int channels, T** list) {
+  for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
+}
+
 /// What is done to results before they are stored: those of the last stage get the residual and the ReLU.
 template <typename T>
 struct Finish {

@@ -2,8 +2,8 @@
 
 // How the scratch memory is laid out: transposed weights shared by all threads, then one Scratch per thread.
 
-#include "caffe_layers/kernels/simd/direct_gradient.hpp"
 #include "caffe_layers/kernels/simd/spatial.hpp"
+#include "caffe_layers/kernels/simd/strided.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -37,7 +37,7 @@ struct Shared {
 template <typename T>
 struct Scratch {
   SpatialScratch<T> spatial;
-  const T** in;
+  const T **in, **out_diff;  ///< lists of planes
   T **out, **in_diff;
   Buffer<T> value[kFusedMaxStages], diff[kFusedMaxStages];
   T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];
@@ -92,7 +92,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     const FusedStage& stage = chain.stages[s];
     if (!is_spatial(stage)) continue;
     width = larger(width, larger(stage.in_width, stage.out_width));
-    if (is_direct<T>(stage)) continue;
+    if (is_direct<T>(stage) || is_strided<T>(stage)) continue;
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
@@ -149,6 +149,7 @@ Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
     }
   }
   scratch.in = arena->take<const T*>(channels);
+  scratch.out_diff = arena->take<const T*>(channels);
   scratch.out = arena->take<T*>(channels);
   scratch.in_diff = arena->take<T*>(channels);
   return scratch;
