@@ -122,7 +122,6 @@ def main() -> int:
         parser.error(f"no net '{min(wrong)}' in benchmarks/nets.txt: it has {', '.join(nets)}")
     if not args.caffe.exists():
         parser.error(f"no {args.caffe}: run `make` first, or name another with --caffe")
-    results = []
     with tempfile.TemporaryDirectory(prefix="bench_inference_") as temporary:
         folder = Path(temporary)
         write_images(folder / "data" / "cifar10")
@@ -131,12 +130,12 @@ def main() -> int:
                 with contextlib.redirect_stdout(io.StringIO()):
                     prepare(name, nets[name], folder)
                 for batch in args.batch_sizes:
-                    results.append(bench(args, name, folder / name, batch))
-                    print(inference_markdown(results[-1:]), flush=True)
+                    result = bench(args, name, folder / name, batch)
+                    print(inference_markdown([result]), flush=True)
+                    write_results([result], machine(args.threads), args.out)  # what ends the run later loses nothing
             except (CaffeFailed, subprocess.CalledProcessError) as error:
                 print(f"bench_inference: error: {error}", file=sys.stderr)
                 return 1
-    write_results(results, machine(args.threads), args.out)
     return 0
 
 

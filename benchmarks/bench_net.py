@@ -56,7 +56,7 @@ def generate(name: str, options: list[str], folder: Path, batch: int):
 
 
 def torch_steps(args, net: Path, mode: str) -> list[float]:
-    """None, with a warning, if PyTorch fails: it is not what is measured here (2.13's compiler crashes on C216)."""
+    """Empty, with a warning, if PyTorch crashes (2.13 compiled did once, on C216): the others' times are kept."""
     command = [sys.executable, ROOT / "benchmarks/torch_net.py", net, "--mode", mode, "--steps", args.steps]
     command += ["--warm-up", args.warm_up, "--threads", args.threads, "--batch-size", args.batch_size]
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(args.threads)}

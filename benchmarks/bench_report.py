@@ -109,7 +109,7 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     width = 0.8 / len(titles)
     for k, title in enumerate(titles):
         positions = [i + (k - (len(titles) - 1) / 2) * width for i in range(len(results))]
-        bars = axes.bar(positions, [result["ms"][title] for result in results], width, label=title)
+        bars = axes.bar(positions, [result["ms"].get(title, float("nan")) for result in results], width, label=title)
         axes.bar_label(bars, fmt="%.3g", fontsize=8)
     axes.set_xticks(range(len(results)), [result["net"] for result in results])
     axes.set_ylabel(unit)

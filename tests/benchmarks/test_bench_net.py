@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_net import generate, read_nets
+from benchmarks.bench_net import generate, make_parser, read_nets, torch_steps
 from benchmarks.bench_report import markdown, write_chart
 from benchmarks.traffic import step_bytes
 from prototxt_gen.proto import read_net
@@ -29,7 +29,8 @@ def test_table_and_chart(tmp_path):
         "| ReLU |  | 3.00 / 4.00 |",
         "| FusedBatchNorm | 1.00 / 2.00 |  |",
     ]
-    write_chart([RESULT], tmp_path / "chart.png")
+    without_stock = {**RESULT, "ms": {"ours": 50.0}}
+    write_chart([RESULT, without_stock], tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
@@ -53,6 +54,12 @@ def test_bytes_of_a_step(tmp_path):
     second = 240 + 240 + 240 + 240 + 240
     summed = 480 + 240 + 240 + 240 + 480
     assert step_bytes(tmp_path / "net.prototxt") == 4 * (first + norm + second + summed)
+
+
+def test_a_crash_of_pytorch_costs_its_own_times_only(tmp_path, capsys):
+    args = make_parser().parse_args(["--steps", "1"])
+    assert torch_steps(args, tmp_path / "missing.prototxt", "eager") == []
+    assert "PyTorch eager failed on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NETS)
