@@ -104,13 +104,13 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    titles = list(results[0]["ms"])
+    titles = list(dict.fromkeys(title for result in results for title in result["ms"]))
     figure, axes = plt.subplots(figsize=(2 + 1.6 * len(results), 4), layout="constrained")
     width = 0.8 / len(titles)
     for k, title in enumerate(titles):
         positions = [i + (k - (len(titles) - 1) / 2) * width for i in range(len(results))]
         bars = axes.bar(positions, [result["ms"].get(title, float("nan")) for result in results], width, label=title)
-        axes.bar_label(bars, fmt="%.3g", fontsize=8)
+        axes.bar_label(bars, fmt=lambda ms: f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}", fontsize=8)
     axes.set_xticks(range(len(results)), [result["net"] for result in results])
     axes.set_ylabel(unit)
     axes.set_yscale("log")
