@@ -56,7 +56,7 @@ def generate(name: str, options: list[str], folder: Path, batch: int):
 
 
 def torch_steps(args, net: Path, mode: str) -> list[float]:
-    """Empty, with a warning, if PyTorch crashes (2.13 compiled did once, on C216): the others' times are kept."""
+    """Milliseconds of each step; none, with a warning, if PyTorch crashes, as 2.13 compiled does on C216."""
     command = [sys.executable, ROOT / "benchmarks/torch_net.py", net, "--mode", mode, "--steps", args.steps]
     command += ["--warm-up", args.warm_up, "--threads", args.threads, "--batch-size", args.batch_size]
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(args.threads)}
@@ -94,7 +94,8 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
     return {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
 
 
-def write(results: list[dict], args):
+def write_results(results: list[dict], args):
+    """net.json, net.md and net.png in the folder args.out."""
     args.out.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine(args.threads), "batch_size": args.batch_size, "results": results}
     (args.out / "net.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -146,7 +147,7 @@ def main() -> int:
                 print(f"bench_net: error: {error}", file=sys.stderr)
                 return 1
             print(markdown(results[-1:], args.batch_size), flush=True)
-            write(results, args)  # each time: what ends the run later loses nothing
+            write_results(results, args)  # each time: what ends the run later loses nothing
     print(f"written: {args.out}/net.json, net.md, net.png")
     return 0
 

@@ -3,7 +3,8 @@
 // rounding.
 //
 // - Exhaustive: Caffe's GradientChecker, every output by every input and parameter, on the edge cases of the list, cut
-//   to one image of at most 3 x 4, but for the widest, whose millions of passes would take minutes.
+//   to one image of at most 3 x 4. Of the widest, whose millions of passes would take minutes, every seventh output:
+//   some pixel of every channel, some channel's every pixel.
 // - Directional: on every shape of the list at its full width and map, batch 2: for each blob, the derivative of a
 //   random combination of all outputs along a random direction in that blob, against the gradient's product with it.
 #include <omp.h>
@@ -99,9 +100,11 @@ TYPED_TEST(FusedGroupConvolutionGradientTest, ExhaustiveGradient) {
     for (auto engine : {FusedGroupConvolutionParameter::REFERENCE, FusedGroupConvolutionParameter::DEFAULT}) {
       SCOPED_TRACE(shape.name);
       LayerUnderTest<Dtype> test(shape, engine);
-      if (test.exhaustive_passes() > 5e5) continue;
       GradientChecker<Dtype> checker(1, 1e-3);
-      checker.CheckGradientExhaustive(test.layer.get(), {&test.bottom}, {&test.top});
+      const int step = test.exhaustive_passes() > 5e5 ? 7 : 1;
+      for (int i = 0; i < test.top.count(); i += step) {
+        checker.CheckGradientSingle(test.layer.get(), {&test.bottom}, {&test.top}, -1, 0, i);
+      }
     }
   }
   omp_set_num_threads(threads);

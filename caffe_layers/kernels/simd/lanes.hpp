@@ -60,12 +60,28 @@ inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   return __builtin_shuffle(even, odd, from);
 }
 
+/// Pixels 0, 2, ... of those of a and then b, in their own order: one instruction where there is AVX-512.
+template <typename T>
+inline Vector<T> even_pixels(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = 2 * lane;
+  return __builtin_shuffle(a, b, from);
+}
+
+/// The first (HALF 0) or second (1) kLanes of x[0], 0, x[1], 0, ...
+template <typename T, int HALF>
+inline Vector<T> spread(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = lane % 2 ? kLanes<T> : (HALF * kLanes<T> + lane) / 2;
+  return __builtin_shuffle(x, Vector<T>{}, from);
+}
+
 /// from[0], from[2], ..., `lanes` of them; nothing behind the last is read.
 template <typename T>
 inline Vector<T> load_even(const T* from, int lanes) {
   const int pixels = 2 * lanes - 1;
   const Vector<T> second = pixels > kLanes<T> ? load_first(from + kLanes<T>, pixels - kLanes<T>) : Vector<T>{};
-  return from_pair_order<T>(every_second<T, 0>(load_first(from, smaller(pixels, kLanes<T>)), second));
+  return even_pixels<T>(load_first(from, smaller(pixels, kLanes<T>)), second);
 }
 
 /// even[0], odd[0], even[1], odd[1], ...: `count` in all; `even` and `odd` in pair order.

@@ -16,7 +16,7 @@ template <typename T>
 ALWAYS_INLINE Vector<T> load_pair(const T* plane, int height, int y) {
   const T* from = plane + static_cast<ptrdiff_t>(y) * kPairWidth<T>;
   if (y >= 0 && y + 1 < height) return load(from);
-  if (y == height - 1 && y >= 0) return load_first(from, kPairWidth<T>);
+  if (y == height - 1) return load_first(from, kPairWidth<T>);
   if (y != -1) return Vector<T>{};
   typename VectorOf<T>::Index behind = {};
   for (int lane = 0; lane < kLanes<T>; ++lane) behind[lane] = (lane + kPairWidth<T>) % kLanes<T>;

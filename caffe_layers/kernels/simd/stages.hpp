@@ -60,6 +60,7 @@ struct Image {
   }
 };
 
+/// Stage s, which is spatial: the image's rows, or all of the stage's where the image is whole.
 template <typename T>
 void spatial_stage(const Image<T>& image, int s) {
   const FusedStage& stage = image.chain.stages[s];
@@ -105,6 +106,7 @@ void list_gradient_planes(const Image<T>& image, const FusedGradients<T>& gradie
   if (input_wanted) list_planes(image.input_diff(s, at), stage.in_channels, image.scratch.in_diff);
 }
 
+/// The gradients of 1x1 stage s from pixels at .. at + pixels - 1.
 template <typename T>
 void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s,
                               int at, int pixels) {
@@ -127,6 +129,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   }
 }
 
+/// The gradients of stage s, which is spatial, from the whole image.
 template <typename T>
 void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& gradients, bool input_wanted, int s) {
   const FusedStage& stage = image.chain.stages[s];
