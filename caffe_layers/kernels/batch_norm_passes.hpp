@@ -12,14 +12,14 @@
 
 #include "caffe_layers/kernels/batch_norm_operands.hpp"
 #include "caffe_layers/kernels/batch_norm_vectors.hpp"
+#include "caffe_layers/kernels/streamed_bytes.hpp"
 
 namespace caffe_layers {
 namespace {
 
-constexpr int kMaxBlock = 32;          // channels a thread keeps the sums of
-constexpr int kRunBytes = 4096;        // neighbouring channels are joined until one image has this much of them: a page
-constexpr size_t kStreamed = 8 << 20;  // bytes of y from which on the caches would not hold it for its reader anyway
-constexpr int kSmall = 1 << 14;        // values for which waking threads does not pay
+constexpr int kMaxBlock = 32;    // channels a thread keeps the sums of
+constexpr int kRunBytes = 4096;  // neighbouring channels are joined until one image has this much of them: a page
+constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
 
 inline size_t offset(const BatchNormShape& shape, int n, int c) {
   return (size_t(n) * shape.channels + c) * shape.spatial;
@@ -119,7 +119,7 @@ template <typename T>
 bool worth_streaming(const BatchNormForward<T>& p) {
   const size_t image_bytes = p.shape.spatial * sizeof(T);
   const bool aligned = reinterpret_cast<size_t>(p.y) % kVectorBytes == 0 && image_bytes % kVectorBytes == 0;
-  return aligned && p.y != p.x && p.y != p.residual && p.shape.num * p.shape.channels * image_bytes >= kStreamed;
+  return aligned && p.y != p.x && p.y != p.residual && p.shape.num * p.shape.channels * image_bytes >= kStreamedBytes;
 }
 
 template <typename T>

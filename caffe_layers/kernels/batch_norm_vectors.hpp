@@ -44,7 +44,7 @@ inline void store(T* p, V v) {
   memcpy(p, &v, sizeof(V));
 }
 
-/// Stores past the caches: without reading the line first, which would be a third of a forward pass's traffic.
+/// Stores past the caches.
 inline void stream(float* p, Vector<float> v) {
 #if defined(__AVX512F__)
   __builtin_ia32_movntps512(p, v);

@@ -1,5 +1,7 @@
 #include "caffe_layers/kernels/permutation.hpp"
 
+#include "caffe_layers/kernels/streamed_bytes.hpp"
+
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -43,9 +45,8 @@ std::vector<int> checked_table(const std::vector<std::uint32_t>& index, int chan
   return {index.begin(), index.end()};
 }
 
-/// Of tensors above this size, bottom, top and both gradients are taken not to fit in the last-level cache; below the
-/// other, threads cost more than they save.
-constexpr std::size_t kCacheBytes = 6 << 20, kSerialBytes = 32 << 10;
+/// Below this size, threads cost more than they save.
+constexpr std::size_t kSerialBytes = 32 << 10;
 
 #ifdef __SSE2__
 /// Copies whole 64-byte lines to aligned memory past the caches.
@@ -95,9 +96,8 @@ std::vector<int> invert_permutation(const std::vector<int>& perm) {
 template <typename T>
 void permute_channels(const T* bottom, const int* perm, int batch, int channels, std::size_t plane, T* top) {
   const std::size_t plane_bytes = plane * sizeof(T), bytes = plane_bytes * channels * batch;
-  // Stores that bypass the caches spare reading the lines they overwrite, but pay only for whole lines of a tensor
-  // that does not fit in the caches anyway.
-  const bool stream = bytes > kCacheBytes && plane_bytes % 64 == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0;
+  const bool stream =
+      bytes >= kStreamedBytes && plane_bytes % 64 == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0;
 #pragma omp parallel if (bytes > kSerialBytes)
   {
 #pragma omp for collapse(2) schedule(static)

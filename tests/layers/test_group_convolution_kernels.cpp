@@ -2,15 +2,16 @@
 // table that runs here against the reference.
 #include <omp.h>
 
-#include <cstring>
 #include <iostream>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "caffe_layers/kernels/group_convolution_kernels.hpp"
+#include "caffe_layers/kernels/streamed_bytes.hpp"
 #include "caffe_layers/layer_params.hpp"
 #include "group_convolution_shapes.hpp"
+#include "kernel_memory.hpp"
 #include "naive_chain.hpp"
 #include "wide_kernel.hpp"
 
@@ -25,33 +26,13 @@ GroupConvolutionChain make_chain(const GroupConvolutionShape& shape) {
   return caffe::chain_from_param(shape.param, shape.bottom[0], shape.bottom[1], shape.bottom[2], shape.bottom[3]);
 }
 
-/// Scratch memory of exactly the size a kernel asked for, full of NaN, that notices writes behind its end.
-class Workspace {
- public:
-  explicit Workspace(size_t bytes) : bytes_(bytes), memory_(bytes + 64 + kGuard, '\xff') {
-    begin_ = memory_.data() + (64 - reinterpret_cast<size_t>(memory_.data()) % 64);
-  }
-  ~Workspace() {
-    for (size_t i = 0; begin_ + bytes_ + i < memory_.data() + memory_.size(); ++i) {
-      EXPECT_EQ('\xff', begin_[bytes_ + i]) << "workspace overrun";
-    }
-  }
-  void* get() { return begin_; }
-
- private:
-  static constexpr size_t kGuard = 256;
-  size_t bytes_;
-  std::vector<char> memory_;
-  char* begin_;
-};
-
 template <typename T>
 std::vector<T> run_forward(const GroupConvolutionKernel<T>& kernel, const GroupConvolutionChain& chain,
                            const ChainData<T>& data, const T* residual = nullptr) {
-  std::vector<T> top(top_count(chain), std::numeric_limits<T>::quiet_NaN());
+  Tensor<T> top(top_count(chain));
   Workspace workspace(kernel.workspace_bytes(chain, false));
   kernel.forward(chain, data.bottom.data(), data.parameters(), {top.data(), residual}, workspace.get());
-  return top;
+  return top.values();
 }
 
 /// What parameter gradients hold before backward adds to them.
@@ -63,8 +44,8 @@ ChainResults<T> run_backward(const GroupConvolutionKernel<T>& kernel, const Grou
                              const ChainData<T>& data, unsigned asked) {
   ChainResults<T> results;
   ChainGradients<T> gradients;
-  results.bottom_diff.assign(bottom_count(chain), std::numeric_limits<T>::quiet_NaN());
-  gradients.bottom = asked & 1 ? results.bottom_diff.data() : nullptr;
+  Tensor<T> bottom_diff(bottom_count(chain));
+  gradients.bottom = asked & 1 ? bottom_diff.data() : nullptr;
   for (size_t s = 0; s < chain.stages.size(); ++s) {
     results.weight_diff.emplace_back(data.weight[s].size(), kBefore);
     results.bias_diff.emplace_back(data.bias[s].size(), kBefore);
@@ -74,6 +55,7 @@ ChainResults<T> run_backward(const GroupConvolutionKernel<T>& kernel, const Grou
   }
   Workspace workspace(kernel.workspace_bytes(chain, true));
   kernel.backward(chain, data.bottom.data(), data.parameters(), data.top_diff.data(), gradients, workspace.get());
+  results.bottom_diff = bottom_diff.values();
   return results;
 }
 
@@ -140,6 +122,44 @@ class GroupConvolutionKernelTest : public ::testing::Test {
     const GroupConvolutionKernel<T> wide = wide_kernel<T>();
     if (wide.supports(chain)) check(wide);
   }
+
+  void expect_reference_results(const GroupConvolutionShape& shape) {
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<T> data = random_chain_data<T>(chain, 5);
+    const ChainResults<double> expected = reference_results(chain, random_chain_data<double>(chain, 5));
+    for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<T>& kernel) {
+      const std::vector<T> top = run_forward(kernel, chain, data);
+      const std::string what = describe(kernel.name, shape, kEverything);
+      expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<T>(), what + ", top");
+      expect_results(run_backward(kernel, chain, data, kEverything), expected, kEverything, what);
+    });
+  }
+
+  /// Of the reference too.
+  void expect_residual_and_relu(const GroupConvolutionShape& shape) {
+    GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<T> data = random_chain_data<T>(chain, 5);
+    const std::vector<T> residual = random_values<T>(top_count(chain), 6);
+    const auto& reference = caffe_layers::group_convolution_kernels<double>().back();
+    const std::vector<double> plain = run_forward(reference, chain, random_chain_data<double>(chain, 5));
+    for (const bool add : {false, true}) {
+      for (const bool relu : {false, true}) {
+        std::vector<double> expected = plain;
+        for (size_t i = 0; i < expected.size(); ++i) {
+          expected[i] += add ? residual[i] : 0;
+          if (relu) expected[i] = std::max(expected[i], 0.0);
+        }
+        chain.relu = relu;
+        for (const auto& kernel : caffe_layers::group_convolution_kernels<T>()) {
+          if (!kernel.runs_here() || !kernel.supports(chain)) continue;
+          const std::vector<T> top = run_forward(kernel, chain, data, add ? residual.data() : nullptr);
+          const std::string what = describe(kernel.name, shape, kEverything);
+          expect_close(top.data(), expected.data(), top.size(), rounding_tolerance<T>(),
+                       what + (add ? ", residual" : "") + (relu ? ", relu" : ""));
+        }
+      }
+    }
+  }
 };
 TYPED_TEST_CASE(GroupConvolutionKernelTest, caffe::TestDtypes);
 
@@ -170,43 +190,33 @@ TYPED_TEST(GroupConvolutionKernelTest, ReferenceMatchesNaiveLoop) {
 
 TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReference) {
   for (const GroupConvolutionShape& shape : group_convolution_shapes(2)) {
+    this->expect_reference_results(shape);
+  }
+}
+
+/// At least one tensor of each, or its gradient, is written past the caches.
+TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReferenceOnLargeTensors) {
+  for (const char* line : {
+           "block 64x32x32x32 | 32 g32 k3 p1 | 32 g8 | 32 g8 i8 b | out i8",
+           "odd-outputs 32x33x32x64 | 33 g33 k3 p1 | 33 g3",
+           "bands 2x256x64x64 | 256 g256 k3 p1 | 256 g64",
+           "pointwise 16x64x32x64 | 64 g2",
+           "shortcut 64x32x32x32 | 128 g16 s2",
+           "dense 16x32x64x64 | 32 k3 p1",
+       }) {
+    const GroupConvolutionShape shape = parse_shape(line);
     const GroupConvolutionChain chain = make_chain(shape);
-    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 5);
-    const ChainResults<double> expected = reference_results(chain, random_chain_data<double>(chain, 5));
-    this->for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<TypeParam>& kernel) {
-      const std::vector<TypeParam> top = run_forward(kernel, chain, data);
-      const std::string what = describe(kernel.name, shape, kEverything);
-      expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<TypeParam>(), what + ", top");
-      expect_results(run_backward(kernel, chain, data, kEverything), expected, kEverything, what);
-    });
+    const size_t values = std::max(bottom_count(chain), top_count(chain));
+    ASSERT_GE(values * sizeof(float), size_t(caffe_layers::kStreamedBytes)) << shape.name;
+    this->expect_reference_results(shape);
+    this->expect_residual_and_relu(shape);
   }
 }
 
 TYPED_TEST(GroupConvolutionKernelTest, AllAddTheResidualAndTakeTheRelu) {
   for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
     if (shape.name.find("edge") != 0 && shape.name.find("igcv2-c64-") != 0) continue;
-    GroupConvolutionChain chain = make_chain(shape);
-    const ChainData<TypeParam> data = random_chain_data<TypeParam>(chain, 5);
-    const std::vector<TypeParam> residual = random_values<TypeParam>(top_count(chain), 6);
-    const auto& reference = caffe_layers::group_convolution_kernels<double>().back();
-    const std::vector<double> plain = run_forward(reference, chain, random_chain_data<double>(chain, 5));
-    for (const bool add : {false, true}) {
-      for (const bool relu : {false, true}) {
-        std::vector<double> expected = plain;
-        for (size_t i = 0; i < expected.size(); ++i) {
-          expected[i] += add ? residual[i] : 0;
-          if (relu) expected[i] = std::max(expected[i], 0.0);
-        }
-        chain.relu = relu;
-        for (const auto& kernel : caffe_layers::group_convolution_kernels<TypeParam>()) {
-          if (!kernel.runs_here() || !kernel.supports(chain)) continue;
-          const std::vector<TypeParam> top = run_forward(kernel, chain, data, add ? residual.data() : nullptr);
-          const std::string what = describe(kernel.name, shape, kEverything);
-          expect_close(top.data(), expected.data(), top.size(), rounding_tolerance<TypeParam>(),
-                       what + (add ? ", residual" : "") + (relu ? ", relu" : ""));
-        }
-      }
-    }
+    this->expect_residual_and_relu(shape);
   }
 }
 

@@ -137,31 +137,62 @@ size_t workspace_bytes(const FusedChain& chain, bool backward) {
   return Workspace<T>(chain, backward).bytes();
 }
 
+/// The number of jobs taken before this one, by any thread.
+inline ptrdiff_t take_job(ptrdiff_t* taken) {
+  ptrdiff_t job;
+#pragma omp atomic capture
+  job = (*taken)++;
+  return job;
+}
+
+/// Forward's jobs: each image in bands of rows.
+struct Bands {
+  int rows, count;
+  ptrdiff_t image(ptrdiff_t job) const { return job / count; }
+  int first_row(ptrdiff_t job) const { return static_cast<int>(job % count) * rows; }
+};
+
+/// Runs a job while the caches begin to fetch the next one's image.
+template <typename T>
+void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, const Bands& bands, ptrdiff_t job,
+                 ptrdiff_t next) {
+  const FusedChain& chain = image.chain;
+  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+  const ptrdiff_t bottom_size = first.in_channels * image.bottom_pitch();
+  const ptrdiff_t top_size = last.out_channels * image.top_pitch();
+  const ptrdiff_t n = bands.image(job), next_n = bands.image(next);
+  image.first_row = bands.first_row(job);
+  image.rows = smaller(bands.rows, last.out_height - image.first_row);
+  image.bottom = bottom + n * bottom_size;
+  if (!is_spatial(first)) image.bottom += static_cast<ptrdiff_t>(image.first_row) * first.in_width;
+  const ptrdiff_t top_at = n * top_size + static_cast<ptrdiff_t>(image.first_row) * last.out_width;
+  image.top = top.data + top_at;
+  if (top.residual) image.residual = top.residual + top_at;
+  const bool fetch = n < next_n && next_n < chain.batch && top_size <= bottom_size;
+  image.bottom_ahead = fetch ? bottom + next_n * bottom_size : nullptr;
+  run_forward(image);
+}
+
 template <typename T>
 void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const FusedTop<T>& top,
              void* workspace) {
   const Workspace<T> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
-  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
-  const int rows = forward_rows<T>(chain), bands = (last.out_height + rows - 1) / rows;
-  const ptrdiff_t jobs = static_cast<ptrdiff_t>(chain.batch) * bands;
+  const FusedStage& last = chain.stages[chain.num_stages - 1];
+  const int rows = forward_rows<T>(chain);
+  const Bands bands = {rows, (last.out_height + rows - 1) / rows};
+  const bool streamed = is_streamed(top.data, chain.batch * last.out_channels, last.out_height, last.out_width);
+  ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
     const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
-#pragma omp for schedule(dynamic)
-    for (ptrdiff_t job = 0; job < jobs; ++job) {
-      const ptrdiff_t n = job / bands;
-      const int row = static_cast<int>(job % bands) * rows;
-      const ptrdiff_t bottom_at = is_spatial(first) ? 0 : static_cast<ptrdiff_t>(row) * first.in_width;
-      Image<T> image = {chain, parameters, shared, scratch};
-      image.first_row = row;
-      image.rows = smaller(rows, last.out_height - row);
-      image.bottom = bottom + n * first.in_channels * image.bottom_pitch() + bottom_at;
-      const ptrdiff_t top_at = n * last.out_channels * image.top_pitch() + static_cast<ptrdiff_t>(row) * last.out_width;
-      image.top = top.data + top_at;
-      if (top.residual) image.residual = top.residual + top_at;
-      run_forward(image);
+    Image<T> image = {chain, parameters, shared, scratch};
+    image.top_streamed = streamed;
+    for (ptrdiff_t job = take_job(&taken), next; job < chain.batch * bands.count; job = next) {
+      next = take_job(&taken);
+      forward_job(image, bottom, top, bands, job, next);
     }
+    end_streams();
   }
 }
 
@@ -173,6 +204,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
+  const bool streamed = is_streamed(gradients.bottom, chain.batch * first.in_channels, first.in_height, first.in_width);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
   for (int part = 0; part < chain.threads; ++part) {
     const Scratch<T> scratch = memory.scratch(workspace, part);
@@ -184,11 +216,13 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
          n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
       Image<T> image = {chain, parameters, shared, scratch};
       image.rows = last.out_height;
+      image.bottom_diff_streamed = streamed;
       image.bottom = bottom + n * first.in_channels * image.bottom_pitch();
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
       if (gradients.bottom) image.bottom_diff = gradients.bottom + n * first.in_channels * image.bottom_pitch();
       run_backward(image, gradients, want);
     }
+    end_streams();
   }
   for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
     const Scratch<T> scratch = memory.scratch(workspace, part);

@@ -36,6 +36,8 @@ struct Finish {
   const T* residual;  ///< laid out as top; null: none
   const T* top;       ///< null: of another stage
   bool relu;
+  bool streamed;   ///< is_streamed(top)
+  const T* ahead;  ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
 
   const T* residual_at(const T* to) const { return residual + (to - top); }
   bool any() const { return residual || relu; }
@@ -65,8 +67,7 @@ constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
 /// AVX-512, whose columns have 8 outputs; AVX2's 4 outputs need 3 to keep the multiply-add units busy.
 constexpr int kManyInputs = kVectorBytes == 32 ? 0 : 48;
 
-/// Columns from the results being computed to the lines that the caches begin to fetch for results to come. The top is
-/// not in them, and a store would wait.
+/// Columns from the results being computed to the lines that the caches begin to fetch for results to come.
 constexpr int kColumnsAhead = 8;
 
 /// Size of the next block when `left` outputs are left: full blocks, then powers of two.
@@ -88,6 +89,20 @@ inline void gather_weights(const T* weight, int outputs, ptrdiff_t output_stride
   }
 }
 
+/// The top is not in the caches, and a store would wait for it.
+template <typename T, int BLOCK, int VECTORS>
+ALWAYS_INLINE void fetch_ahead(T* const* out, int column, const Finish<T>& finish) {
+#pragma GCC unroll 8
+  for (int b = 0; b < BLOCK; ++b) {
+    const T* to = out[b] + column;
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS * kLanes<T>; v += kCacheLine / static_cast<int>(sizeof(T))) {
+      if (!finish.streamed) __builtin_prefetch(to + kColumnsAhead * VECTORS * kLanes<T> + v, 1);
+      if (finish.ahead) __builtin_prefetch(finish.ahead + (to - finish.top) + v, 0, 2);
+    }
+  }
+}
+
 /// BLOCK outputs for the pixels from `begin` on, as far as whole columns of VECTORS vectors go: their end is returned.
 /// Or, if not WHOLE, for the first `lanes` pixels after begin.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
@@ -102,14 +117,7 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = bias ? broadcast(bias[b]) : Vector<T>{};
     }
-    if (finish.top) {
-#pragma GCC unroll 8
-      for (int b = 0; b < BLOCK; ++b) {
-        const T* to = out[b] + column + kColumnsAhead * VECTORS * kLanes<T>;
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS * kVectorBytes; v += kCacheLine) __builtin_prefetch(to + v / sizeof(T), 1);
-      }
-    }
+    if (finish.top) fetch_ahead<T, BLOCK, VECTORS>(out, column, finish);
     const T* weights = weight;
 #pragma GCC unroll 2
     for (int i = 0; i < inputs; ++i, ++weights) {
@@ -147,7 +155,7 @@ inline int multiply_columns(int inputs, const T* const* in, ptrdiff_t in_at, con
       for (int v = 0; v < VECTORS; ++v) {
         T* to = out[b] + column + v * kLanes<T>;
         if (WHOLE) {
-          store(to, sum[b][v]);
+          store(to, sum[b][v], finish.streamed);
         } else {
           store_first(to, sum[b][v], lanes);
         }

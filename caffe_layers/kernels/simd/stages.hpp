@@ -20,7 +20,9 @@ struct Image {
   const T* residual;
   const T* top_diff;
   T* bottom_diff;
-  int first_row, rows;  ///< of the top; less than the whole only in chains without a second spatial stage
+  bool top_streamed, bottom_diff_streamed;
+  const T* bottom_ahead;  ///< of the image that comes after this one
+  int first_row, rows;    ///< of the top; less than the whole only in chains without a second spatial stage
 
   ptrdiff_t bottom_pitch() const {
     return static_cast<ptrdiff_t>(chain.stages[0].in_height) * chain.stages[0].in_width;
@@ -45,7 +47,7 @@ struct Image {
   }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
-    return {residual, top, chain.relu};
+    return {residual, top, chain.relu, top_streamed, bottom_ahead};
   }
   Planes<const T> output_diff(int s, int at) const {
     if (s == chain.num_stages - 1) return {top_diff + at, top_pitch(), chain.output_position};
@@ -139,7 +141,7 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   if (is_strided<T>(stage)) {
     list_gradient_planes(image, gradients, input_wanted, s, 0);
     strided_backward(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
-                     input_wanted ? scratch.in_diff : nullptr);
+                     input_wanted ? scratch.in_diff : nullptr, s == 0 && image.bottom_diff_streamed);
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],

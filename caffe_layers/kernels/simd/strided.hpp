@@ -38,13 +38,13 @@ struct Strided {
     return even_pixels<T>(load(plane + at), second_half);
   }
   /// The pixels between get zero.
-  ALWAYS_INLINE void store_pixels(T* plane, ptrdiff_t at, Vector<T> value) const {
+  ALWAYS_INLINE void store_pixels(T* plane, ptrdiff_t at, Vector<T> value, bool streamed) const {
     const Vector<T> zero = {};
     T* to = plane + at;
-    store(to, spread<T, 0>(value));
-    store(to + second(), spread<T, 1>(value));
-    store(to + in_width, zero);
-    store(to + in_width + second(), zero);
+    store(to, spread<T, 0>(value), streamed);
+    store(to + second(), spread<T, 1>(value), streamed);
+    store(to + in_width, zero, streamed);
+    store(to + in_width + second(), zero, streamed);
   }
 };
 
@@ -52,7 +52,7 @@ struct Strided {
 /// planes the caches begin to fetch.
 template <typename T>
 void strided_group(const Strided<T>& pixels, const T* const* in, int first_row, int rows, int outputs, const T* weight,
-                   const T* bias, T* const* out, bool more) {
+                   const T* bias, T* const* out, bool streamed, bool more) {
   const int count = rows * pixels.out_width;
   for (int q = 0; q < count; q += kLanes<T>) {
     const ptrdiff_t at = pixels.first(first_row * pixels.out_width + q);
@@ -69,6 +69,10 @@ void strided_group(const Strided<T>& pixels, const T* const* in, int first_row, 
       Vector<T> sum = bias ? broadcast(bias[o]) : Vector<T>{};
 #pragma GCC unroll 2
       for (int i = 0; i < kStridedInputs; ++i) sum += broadcast(weight[o * kStridedInputs + i]) * x[i];
+      if (streamed) {
+        stream(out[o] + q, sum);
+        continue;
+      }
       if (more) __builtin_prefetch(out[o + outputs] + q, 1);
       store_first(out[o] + q, sum, lanes);
     }
@@ -97,7 +101,7 @@ void strided_weight_gradient(const Strided<T>& pixels, const T* const* in, int c
 /// The gradient to the input of one group, from `count` pixels of each output's; `more` as above.
 template <typename T>
 void strided_input_gradient(const Strided<T>& pixels, int count, int outputs, const T* const* out_diff, const T* weight,
-                            T* const* in_diff, bool more) {
+                            T* const* in_diff, bool streamed, bool more) {
   for (int q = 0; q < count; q += kLanes<T>) {
     Vector<T> sum[kStridedInputs] = {};
     for (int o = 0; o < outputs; ++o) {
@@ -107,7 +111,7 @@ void strided_input_gradient(const Strided<T>& pixels, int count, int outputs, co
       for (int i = 0; i < kStridedInputs; ++i) sum[i] += broadcast(weight[o * kStridedInputs + i]) * dy;
     }
 #pragma GCC unroll 2
-    for (int i = 0; i < kStridedInputs; ++i) pixels.store_pixels(in_diff[i], pixels.first(q), sum[i]);
+    for (int i = 0; i < kStridedInputs; ++i) pixels.store_pixels(in_diff[i], pixels.first(q), sum[i], streamed);
   }
 }
 
@@ -119,7 +123,7 @@ void strided_forward(const FusedStage& stage, const T* const* in, const T* weigh
   const int outputs = stage.group_outputs;
   for (int g = 0; g < stage.group; ++g, in += kStridedInputs, out += outputs) {
     strided_group(pixels, in, first_row, rows, outputs, weight + g * outputs * kStridedInputs,
-                  bias ? bias + g * outputs : nullptr, out, g + 1 < stage.group);
+                  bias ? bias + g * outputs : nullptr, out, finish.streamed && !finish.any(), g + 1 < stage.group);
     for (int o = 0; o < outputs; ++o) finish_run(finish, out[o], static_cast<ptrdiff_t>(rows) * stage.out_width);
   }
 }
@@ -127,14 +131,14 @@ void strided_forward(const FusedStage& stage, const T* const* in, const T* weigh
 /// weight_diff += and in_diff = the gradients of one image; either may be null.
 template <typename T>
 void strided_backward(const FusedStage& stage, const T* const* in, const T* const* out_diff, const T* weight,
-                      T* weight_diff, T* const* in_diff) {
+                      T* weight_diff, T* const* in_diff, bool streamed) {
   const Strided<T> pixels(stage);
   const int outputs = stage.group_outputs, count = stage.out_height * stage.out_width;
   WeightSums<T> sums(weight_diff);
   for (int g = 0; g < stage.group; ++g, out_diff += outputs) {
     if (in_diff) {
       strided_input_gradient(pixels, count, outputs, out_diff, weight + g * outputs * kStridedInputs,
-                             in_diff + g * kStridedInputs, g + 1 < stage.group);
+                             in_diff + g * kStridedInputs, streamed, g + 1 < stage.group);
     }
     if (!weight_diff) continue;
     const T* const* x = in + g * kStridedInputs;

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "caffe_layers/kernels/streamed_bytes.hpp"
+
 // For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -40,6 +42,42 @@ inline Vector<T> load(const T* from) {
 template <typename T>
 inline void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::Unaligned*>(to) = value;
+}
+
+// Stores a vector that is a whole, aligned cache line past the caches: the line need not be read first.
+#if defined(__AVX512F__)
+inline void stream(float* to, Vector<float> value) { __builtin_ia32_movntps512(to, value); }
+inline void stream(double* to, Vector<double> value) { __builtin_ia32_movntpd512(to, value); }
+#else
+template <typename T>
+inline void stream(T* to, Vector<T> value) {
+  store(to, value);
+}
+#endif
+
+/// Makes what this thread streamed visible to the others.
+inline void end_streams() {
+#if defined(__AVX512F__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+/// Whether results go to `tensor` with stream: it is too large for the caches to hold it for its reader, and the
+/// vectors of its rows are whole lines.
+template <typename T>
+inline bool is_streamed(const T* tensor, ptrdiff_t planes, int height, int width) {
+  const ptrdiff_t bytes = planes * height * width * static_cast<ptrdiff_t>(sizeof(T));
+  return kVectorBytes == kCacheLine && bytes >= kStreamedBytes && width % kLanes<T> == 0 &&
+         reinterpret_cast<size_t>(tensor) % kCacheLine == 0;
+}
+
+template <typename T>
+ALWAYS_INLINE void store(T* to, Vector<T> value, bool streamed) {
+  if (streamed) {
+    stream(to, value);
+  } else {
+    store(to, value);
+  }
 }
 template <typename T>
 inline Vector<T> broadcast(T value) {
