@@ -4,8 +4,9 @@
 // Everything is in an anonymous namespace and only C headers are used, so that no AVX copy of a shared function exists.
 //
 // Each thread takes a few neighbouring channels and makes all its passes over them: a channel of a batch (64 x 32 x 32
-// floats are 256 KB) stays in the L2 cache, so memory is read once per tensor, not once per pass. Sums go through the
-// images in order, whatever the number of threads.
+// floats are 256 KB) stays in the caches, so memory is read once per tensor, not once per pass. The first pass over a
+// tensor fetches the next image's channels, which are far away and which the processor does not foresee. Sums go
+// through the images in order, whatever the number of threads.
 
 #include <omp.h>
 #include <stddef.h>
@@ -17,13 +18,16 @@
 namespace caffe_layers {
 namespace {
 
-constexpr int kMaxBlock = 32;    // channels a thread keeps the sums of
-constexpr int kRunBytes = 4096;  // neighbouring channels are joined until one image has this much of them: a page
-constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
+constexpr int kMaxBlock = 128;    // channels a thread keeps the sums of
+constexpr int kRunBytes = 16384;  // neighbouring channels are joined until one image has this much of them
+constexpr int kSmall = 1 << 14;   // values for which waking threads does not pay
 
 inline size_t offset(const BatchNormShape& shape, int n, int c) {
   return (size_t(n) * shape.channels + c) * shape.spatial;
 }
+
+/// From a value of image n to that of the next image; 0 behind the last.
+inline size_t to_next_image(const BatchNormShape& shape, int n) { return n + 1 < shape.num ? offset(shape, 1, 0) : 0; }
 
 inline double values_per_channel(const BatchNormShape& shape) { return double(shape.num) * shape.spatial; }
 
@@ -69,10 +73,12 @@ void statistics(const BatchNormForward<T>& p, int begin, int end) {
   for (int n = 0; n < p.shape.num; ++n) {
     for (int c = begin; c < end; ++c) {
       const T* x = p.x + offset(p.shape, n, c);
-      const T origin = shift[c - begin];
+      const T *next = x + to_next_image(p.shape, n), origin = shift[c - begin];
       const auto term = [=](auto v, int i) {
-        const auto d = load<decltype(v)>(x + i) - origin;
-        return Pair<decltype(v)>{d, d * d};
+        using V = decltype(v);
+        fetch<V>(next + i);
+        const V d = load<V>(x + i) - origin;
+        return Pair<V>{d, d * d};
       };
       add_terms<T>(spatial, term, &sums[c - begin]);
     }
@@ -91,12 +97,16 @@ void normalise(const BatchNormForward<T>& p, int begin, int end) {
     for (int c = begin; c < end; ++c) {
       const size_t first = offset(p.shape, n, c);
       const T *x = p.x + first, *residual = p.residual + (kResidual ? first : 0);
+      const size_t ahead = to_next_image(p.shape, n);
       T* y = p.y + first;
       const Affine<T> norm = affine<T>(p, c);
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
         V value = norm(load<V>(x + i));
-        if (kResidual) value += load<V>(residual + i);
+        if (kResidual) {
+          fetch<V>(residual + ahead + i);
+          value += load<V>(residual + i);
+        }
         if (kRelu) value = value < T(0) ? V() : value;
         if (kStream)
           stream(y + i, value);
@@ -153,6 +163,14 @@ struct Gradient {
     if (kMask == Mask::kSignOfY) g = load<V>(y + i) > T(0) ? g : V();
     return g;
   }
+
+  template <typename V>
+  void fetch_ahead(V, size_t i) const {
+    fetch<V>(x + i);
+    fetch<V>(y_diff + i);
+    if (kSkip) fetch<V>(skip_diff + i);
+    if (kMask == Mask::kSignOfY) fetch<V>(y + i);
+  }
 };
 
 /// sums[c - begin]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
@@ -163,8 +181,10 @@ void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* s
     for (int c = begin; c < end; ++c) {
       const size_t first = offset(p.shape, n, c);
       const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
-      const auto term = [&gradient](auto v, int i) {
+      const size_t ahead = to_next_image(p.shape, n);
+      const auto term = [&gradient, ahead](auto v, int i) {
         using V = decltype(v);
+        gradient.fetch_ahead(v, ahead + i);
         const V g = gradient(v, i);
         return Pair<V>{g, g * (load<V>(gradient.x + i) - gradient.norm.mean)};
       };
@@ -222,18 +242,23 @@ void backward_block(const BatchNormBackward<T>& p, int begin, int end) {
   write_x_diff<T, Mask::kNone, false>(masked, begin, end, sums);
 }
 
+/// Calls block(p, begin, end) for blocks of channels; every thread has as many channels, as far as possible.
 template <typename Pass, typename Block>
 void for_blocks(const Pass& p, Block block) {
   const BatchNormShape& shape = p.shape;
-  const int per_thread = shape.channels / omp_get_max_threads();
   const size_t image_bytes = shape.spatial * sizeof(*p.x);
   int size = image_bytes >= kRunBytes ? 1 : int(kRunBytes / image_bytes);
-  if (size > per_thread) size = per_thread > 0 ? per_thread : 1;
   if (size > kMaxBlock) size = kMaxBlock;
   const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
-#pragma omp parallel for schedule(static) if (parallel)
-  for (int begin = 0; begin < shape.channels; begin += size)
-    block(p, begin, begin + size < shape.channels ? begin + size : shape.channels);
+#pragma omp parallel if (parallel)
+  {
+    const int threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    const int last = int(size_t(shape.channels) * (thread + 1) / threads);
+    for (int begin = int(size_t(shape.channels) * thread / threads), end; begin < last; begin = end) {
+      end = begin + size < last ? begin + size : last;
+      block(p, begin, end);
+    }
+  }
 }
 
 template <typename T>

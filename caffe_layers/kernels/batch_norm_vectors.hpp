@@ -44,6 +44,12 @@ inline void store(T* p, V v) {
   memcpy(p, &v, sizeof(V));
 }
 
+/// Begins to fetch a vector into the second-level cache: into the first, too few would be on their way at once.
+template <typename V, typename T>
+inline void fetch(const T* p) {
+  if (sizeof(V) > sizeof(T)) __builtin_prefetch(p, 0, 2);
+}
+
 /// Stores past the caches.
 inline void stream(float* p, Vector<float> v) {
 #if defined(__AVX512F__)
