@@ -15,7 +15,7 @@ struct Taps {
   Vector<T> x[3];
   ALWAYS_INLINE Taps(const Plane<T>& in, int y, int column, Edges edges) {
     const T* line = in.data + static_cast<ptrdiff_t>(y) * in.width;
-    __builtin_prefetch(in.ahead + (line - in.data) + STRIDE * column);
+    __builtin_prefetch(in.ahead + (line - in.data) + STRIDE * column, 0, 2);
 #pragma GCC unroll 3
     for (int kx = 0; kx < 3; ++kx) x[kx] = load_tap<T, STRIDE>(line, in.width, column, kx, edges);
   }

@@ -111,7 +111,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
   result.outputs = transposed ? stage.group_inputs : stage.group_outputs;
   result.out_width = transposed ? stage.in_width : stage.out_width;
   const int height = transposed ? stage.out_height : stage.in_height;
-  const int width = transposed ? stage.out_width : stage.in_width, ahead = smaller(group + 1, stage.group - 1);
+  const int width = transposed ? stage.out_width : stage.in_width, ahead = smaller(group + 2, stage.group - 1);
   for (int i = 0; i < result.inputs; ++i) {
     result.in[i] = {in.at(group * result.inputs + i), height, width, in.at(ahead * result.inputs + i)};
   }

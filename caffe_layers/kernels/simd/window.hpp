@@ -7,7 +7,7 @@
 namespace caffe_layers {
 namespace {
 
-/// The plane of a channel; `ahead` is the one that will be read next.
+/// The plane of a channel; `ahead` is one that will be read soon.
 template <typename T>
 struct Plane {
   const T* data;
