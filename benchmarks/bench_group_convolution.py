@@ -3,9 +3,10 @@
 All in one process and in turns, forward and backward (to the input and to all weights) of one block at a time; times
 are the fastest of all turns, so that what else the machine does counts least. The results of ours and stock Caffe's are
 compared first. Stock means Convolution, with our ChannelPermutation between. Copy is one read and one write of a tensor
-as large as the mean of input and output. PyTorch (optional) is told to keep freed memory, which makes it faster, and is
-timed in all its modes; the table names each block's best. Then ChannelPermutation beside the copy. Prints and saves
-both tables.
+as large as the mean of input and output. A large matrix product (numpy's BLAS) measures what the multiply-add units can
+do, and with the copy gives a limit for each block; stores that need not read a line first can go below the copy's.
+PyTorch (optional) is told to keep freed memory, which makes it faster, and is timed in all its modes; the table names
+each block's best. Then ChannelPermutation beside the copy. Prints and saves both tables.
 """
 
 import argparse
@@ -52,6 +53,10 @@ class Row:
     torch: dict[str, list[float]]
     copy: float
     gflops: float  # multiply-adds x 2 x (forward + both gradients) per second of both passes
+    peak: float  # GFLOP/s of the matrix product
+    limit: (
+        float  # ms of both passes: of each, the longer of its multiply-adds at peak and its bytes at the copy's speed
+    )
     gbytes: float  # input and output once forward; input, output gradient, input gradient backward: per second
     forward_copies: float
     times_stock: float
@@ -117,6 +122,20 @@ class TorchBlock:
         self.y.backward(self.top_diff)
 
 
+class Product:
+    """A matrix product whose operands stay in the caches."""
+
+    def __init__(self, size: int = 1024):
+        self.operands = np.ones((2, size, size), np.float32)
+        self.result = np.empty((size, size), np.float32)
+        self.gflop = 2e-9 * size**3
+
+    def forward(self):
+        np.matmul(*self.operands, out=self.result)
+
+    backward = forward
+
+
 def check(ours: CaffeBlock, stock: CaffeBlock, name: str):
     """Ends the run if the two do not agree."""
     for block in (ours, stock):
@@ -163,20 +182,25 @@ def bench(name: str, net, args, modes) -> Row:
     stock.load(data, top_diff, ours.weights())
     check(ours, stock, name)
     blocks = {"ours": ours, "stock": stock, "copy": Copy((data.size + top_diff.size) // 2, args.threads)}
+    blocks["product"] = product = Product()
     blocks |= {f"torch {mode}": TorchBlock(net, data, top_diff, mode) for mode in modes}
     times = time_in_turns(blocks, args.turns, args.seconds)
     torch = {mode: times[f"torch {mode}"] for mode in modes}
     multiply_adds = data.shape[0] * EFFECTS["FusedGroupConvolution"](net.layer[1], [data.shape]).multiply_adds
-    total = sum(times["ours"])
+    total, copy, peak = sum(times["ours"]), times["copy"][0], product.gflop / min(times["product"]) * 1e3
+    arithmetic = 2e-6 * multiply_adds / peak
+    backward_copies = (2 * data.size + top_diff.size) / (data.size + top_diff.size)
     return Row(
         name=name,
         ours=times["ours"],
         stock=times["stock"],
         torch=torch,
-        copy=times["copy"][0],
+        copy=copy,
         gflops=6e-6 * multiply_adds / total,
+        peak=peak,
+        limit=max(arithmetic, copy) + max(2 * arithmetic, backward_copies * copy),
         gbytes=1e-6 * (3 * data.nbytes + 2 * top_diff.nbytes) / total,
-        forward_copies=times["ours"][0] / times["copy"][0],
+        forward_copies=times["ours"][0] / copy,
         times_stock=sum(times["stock"]) / total,
         times_torch=min(map(sum, torch.values())) / total if torch else None,
     )
@@ -206,18 +230,18 @@ def permutation_markdown(rows: list[PermutationRow]) -> str:
 def markdown(rows: list[Row], of: dict | None = None) -> str:
     lines = []
     if of:
-        lines += [f"{of['cpu']}, {of['threads']} threads, float32, commit {of['commit']}; `make bench`.", ""]
+        lines += [f"{of['cpu']}, {of['threads']} threads, float32, commit {of['commit']}; `{of['command']}`.", ""]
     lines += [
-        "| block | ours ms, fwd / bwd | GFLOP/s | GB/s | copy ms | fwd in copies "
+        "| block | ours ms, fwd / bwd | GFLOP/s | GB/s | copy ms | fwd in copies | limit ms | of it "
         "| stock ms | x ours | PyTorch ms | x ours |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         best = min(row.torch.items(), key=lambda item: sum(item[1]), default=None)
         torch = f"{best[1][0]:.2f} / {best[1][1]:.2f} ({best[0]}) | {row.times_torch:.1f}" if best else " | "
         lines.append(
             f"| {row.name} | {row.ours[0]:.2f} / {row.ours[1]:.2f} | {row.gflops:.0f} | {row.gbytes:.0f} "
-            f"| {row.copy:.2f} | {row.forward_copies:.2f} "
+            f"| {row.copy:.2f} | {row.forward_copies:.2f} | {row.limit:.2f} | {row.limit / sum(row.ours):.0%} "
             f"| {row.stock[0]:.1f} / {row.stock[1]:.1f} | {row.times_stock:.1f} | {torch} |"
         )
     return "\n".join(lines) + "\n"
@@ -261,7 +285,7 @@ def main() -> int:
     print(permutation_markdown(permutations))
     args.out.mkdir(parents=True, exist_ok=True)
     record = {
-        "machine": machine(args.threads),
+        "machine": machine(args.threads) | {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])},
         "rows": [asdict(row) for row in rows],
         "permutations": [asdict(row) for row in permutations],
     }
