@@ -73,7 +73,8 @@ void spatial_stage(const Image<T>& image, int s) {
   if (is_strided<T>(stage)) {
     list_planes(image.input(s, 0), stage.in_channels, image.scratch.in);
     list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
-    strided_forward(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
+    const auto run = stage.group_inputs == 2 ? strided_forward<T, 2> : strided_forward<T, 4>;
+    run(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
   } else if (is_direct<T>(stage)) {
     direct_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
                    scratch.zeros);
@@ -140,8 +141,9 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
   if (is_strided<T>(stage)) {
     list_gradient_planes(image, gradients, input_wanted, s, 0);
-    strided_backward(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
-                     input_wanted ? scratch.in_diff : nullptr, s == 0 && image.bottom_diff_streamed);
+    const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
+    run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
+        input_wanted ? scratch.in_diff : nullptr, s == 0 && image.bottom_diff_streamed);
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
