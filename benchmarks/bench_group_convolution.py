@@ -24,7 +24,7 @@ if not __package__:
 
 import numpy as np
 
-from benchmarks.bench_net import KEEP_MEMORY, ROOT, machine
+from benchmarks.bench_net import KEEP_MEMORY, ROOT, machine, this_command
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
 from benchmarks.traffic import Copy
 from prototxt_gen.layer_shapes import EFFECTS
@@ -54,9 +54,7 @@ class Row:
     copy: float
     gflops: float  # multiply-adds x 2 x (forward + both gradients) per second of both passes
     peak: float  # GFLOP/s of the matrix product
-    limit: (
-        float  # ms of both passes: of each, the longer of its multiply-adds at peak and its bytes at the copy's speed
-    )
+    limit: float  # ms: of each pass the longer of its multiply-adds at peak and its bytes at the copy's speed
     gbytes: float  # input and output once forward; input, output gradient, input gradient backward: per second
     forward_copies: float
     times_stock: float
@@ -285,7 +283,7 @@ def main() -> int:
     print(permutation_markdown(permutations))
     args.out.mkdir(parents=True, exist_ok=True)
     record = {
-        "machine": machine(args.threads) | {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])},
+        "machine": machine(args.threads) | this_command(),
         "rows": [asdict(row) for row in rows],
         "permutations": [asdict(row) for row in permutations],
     }

@@ -97,7 +97,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
 def write_results(results: list[dict], args):
     """net.json, net.md and net.png in the folder args.out."""
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(args.threads), "batch_size": args.batch_size, "results": results}
+    record = {"machine": machine(args.threads) | this_command(), "batch_size": args.batch_size, "results": results}
     (args.out / "net.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.out / "net.md").write_text(markdown(results, args.batch_size, record["machine"]))
     write_chart(results, args.out / "net.png")
@@ -112,6 +112,11 @@ def in_a_process_of_its_own(function, *arguments):
 def machine(threads: int) -> dict:
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     return {"cpu": model, "kernel": platform.release(), "threads": threads, "commit": commit()}
+
+
+def this_command() -> dict:
+    """What a record's `machine` also says, where one run writes all of it."""
+    return {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
 
 
 def make_parser() -> argparse.ArgumentParser:

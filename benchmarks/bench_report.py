@@ -21,7 +21,7 @@ def markdown(results: list[dict], batch: int, machine: dict | None = None) -> st
         lines += [
             f"# A training step, batch {batch}",
             "",
-            f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}; `make bench-net`.",
+            f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}; `{machine['command']}`.",
             "",
         ]
     lines += ["| net | | ms / step | images / s | times ours | peak MB |", "|---|---|---|---|---|---|"]

@@ -13,7 +13,7 @@
 
 #include "caffe_layers/kernels/batch_norm_operands.hpp"
 #include "caffe_layers/kernels/batch_norm_vectors.hpp"
-#include "caffe_layers/kernels/streamed_bytes.hpp"
+#include "caffe_layers/kernels/streaming.hpp"
 
 namespace caffe_layers {
 namespace {

@@ -66,11 +66,6 @@ template <typename V, typename T>
 inline void stream(T* p, V v) {  // double, which no training uses, and what is left of a vector
   store(p, v);
 }
-inline void end_streams() {
-#if defined(__x86_64__)
-  __builtin_ia32_sfence();
-#endif
-}
 
 /// Calls f(V(), i) for i = 0 .. n - 1, a vector at a time where possible.
 template <typename T, typename F>

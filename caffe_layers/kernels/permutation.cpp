@@ -1,6 +1,6 @@
 #include "caffe_layers/kernels/permutation.hpp"
 
-#include "caffe_layers/kernels/streamed_bytes.hpp"
+#include "caffe_layers/kernels/streaming.hpp"
 
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -64,11 +64,8 @@ void stream_lines(const void* from, std::size_t bytes, void* to, const void* nex
     _mm_stream_si128(target + i + 3, d);
   }
 }
-/// Makes what this thread streamed visible to the others.
-void finish_stream() { _mm_sfence(); }
 #else
 void stream_lines(const void* from, std::size_t bytes, void* to, const void*) { std::memcpy(to, from, bytes); }
-void finish_stream() {}
 #endif
 
 }  // namespace
@@ -117,7 +114,7 @@ void permute_channels(const T* bottom, const int* perm, int batch, int channels,
         }
       }
     }
-    finish_stream();
+    end_streams();
   }
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "caffe_layers/kernels/group_convolution_kernels.hpp"
-#include "caffe_layers/kernels/streamed_bytes.hpp"
+#include "caffe_layers/kernels/streaming.hpp"
 #include "caffe_layers/layer_params.hpp"
 #include "group_convolution_shapes.hpp"
 #include "kernel_memory.hpp"

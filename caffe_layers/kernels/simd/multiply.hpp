@@ -89,7 +89,8 @@ inline void gather_weights(const T* weight, int outputs, ptrdiff_t output_stride
   }
 }
 
-/// The top is not in the caches, and a store would wait for it.
+/// Begins to fetch the lines of results some columns on, for which a store would wait, unless they are streamed; and
+/// what finish.ahead has in the place of these results.
 template <typename T, int BLOCK, int VECTORS>
 ALWAYS_INLINE void fetch_ahead(T* const* out, int column, const Finish<T>& finish) {
 #pragma GCC unroll 8

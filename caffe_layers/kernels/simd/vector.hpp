@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-#include "caffe_layers/kernels/streamed_bytes.hpp"
+#include "caffe_layers/kernels/streaming.hpp"
 
 // For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -54,13 +54,6 @@ inline void stream(T* to, Vector<T> value) {
   store(to, value);
 }
 #endif
-
-/// Makes what this thread streamed visible to the others.
-inline void end_streams() {
-#if defined(__AVX512F__)
-  __builtin_ia32_sfence();
-#endif
-}
 
 /// Whether results go to `tensor` with stream: it is too large for the caches to hold it for its reader, and the
 /// vectors of its rows are whole lines.
