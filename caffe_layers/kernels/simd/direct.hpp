@@ -5,7 +5,7 @@
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/simd/depthwise.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
-#include "caffe_layers/kernels/simd/row_pairs.hpp"
+#include "caffe_layers/kernels/simd/row_pairs_stride_2.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -21,12 +21,20 @@ constexpr int kDirectRows = kVectorBytes == 64 || STRIDE == 1 ? 4 : 2;
 template <int STRIDE>
 constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
 
+inline bool is_depthwise(const FusedStage& stage) { return stage.group_inputs * stage.group_outputs == 1; }
+
 /// With several channels not on maps narrower than half a vector: spatial.hpp joins their rows.
 template <typename T>
 bool is_direct(const FusedStage& stage) {
   const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
   return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
-         (stage.group_inputs * stage.group_outputs == 1 || 2 * stage.out_width >= kLanes<T>);
+         (is_depthwise(stage) || 2 * stage.out_width >= kLanes<T>);
+}
+
+/// Whether two rows go into a vector.
+template <typename T, int STRIDE>
+inline bool in_pairs(int in_width, int out_width) {
+  return out_width == kPairWidth<T> && in_width == STRIDE * out_width;
 }
 
 /// Row y of a plane, or `zeros` outside of it.
@@ -97,7 +105,6 @@ struct DirectGroup {
   const T* zeros;
   int inputs;
   T* out[kDirectPlanes];
-  const T* out_ahead;
   int outputs, out_width;
 };
 
@@ -116,7 +123,6 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
     result.in[i] = {in.at(group * result.inputs + i), height, width, in.at(ahead * result.inputs + i)};
   }
   for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
-  result.out_ahead = transposed ? out.at(ahead * result.outputs) : nullptr;  // forward writes scratch memory, mostly
   return result;
 }
 
@@ -132,7 +138,7 @@ template <typename T, int STRIDE, int OUTPUTS>
 void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T* weight, const T* bias) {
   constexpr int kRows = kDirectRows<STRIDE>, kPairs = kDirectRows<1>;
   const int width = group.out_width;
-  const bool pairs = STRIDE == 1 && width == kPairWidth<T>;
+  const bool pairs = in_pairs<T, STRIDE>(group.in->width, width);
   for (; o + OUTPUTS <= group.outputs; o += OUTPUTS) {
     const T* w = weight + static_cast<ptrdiff_t>(9) * o * group.inputs;
     const T* b = bias ? bias + o : nullptr;
@@ -143,8 +149,10 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
         fetch_ahead(group.in[i], STRIDE * (first_row + row), STRIDE * step);
       }
       if (pairs) {
-        direct_pairs<T, OUTPUTS, kPairs>(group.in, group.inputs, first_row + row, rows - row, w, b, group.out + o,
-                                         static_cast<ptrdiff_t>(row) * width);
+        const auto run_pairs =
+            STRIDE == 1 ? direct_pairs<T, OUTPUTS, kPairs> : direct_pairs_stride_2<T, OUTPUTS, kPairs>;
+        run_pairs(group.in, group.inputs, first_row + row, rows - row, w, b, group.out + o,
+                  static_cast<ptrdiff_t>(row) * width);
         continue;
       }
       const int at = smaller(row, rows - step);  // the last rows may come twice
@@ -155,32 +163,46 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
   if constexpr (OUTPUTS > 1) direct<T, STRIDE, OUTPUTS / 2>(group, o, first_row, rows, weight, bias);
 }
 
-/// Output rows first_row .. first_row + rows - 1 of one group, which out[] begins with.
+template <typename T>
+using Depthwise = void (*)(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out,
+                           const T* out_ahead);
+
 template <typename T, int STRIDE>
-void run_group(const DirectGroup<T>& group, int first_row, int rows, const T* weight, const T* bias) {
-  const bool depthwise_stage = group.inputs * group.outputs == 1;
-  if (depthwise_stage && STRIDE == 1 && group.out_width == kPairWidth<T>) {
-    depthwise_pairs<T>(group.in[0], first_row, rows, weight, bias ? *bias : T(0), group.out[0], group.out_ahead);
-  } else if (depthwise_stage) {
-    depthwise<T, STRIDE>(group.in[0], first_row, rows, group.out_width, weight, bias ? *bias : T(0), group.out[0],
-                         group.out_ahead);
-  } else {
-    direct<T, STRIDE, kDirectOutputs<STRIDE>>(group, 0, first_row, rows, weight, bias);
-  }
+Depthwise<T> choose_depthwise(int in_width, int out_width) {
+  if (in_pairs<T, STRIDE>(in_width, out_width)) return STRIDE == 1 ? depthwise_pairs<T> : depthwise_pairs_stride_2<T>;
+  return depthwise<T, STRIDE>;
+}
+
+/// Channel c of a stage with one input and one output per group. `fetch`: the caches begin to fetch where the results
+/// of a later channel will be written.
+template <typename T>
+ALWAYS_INLINE void depthwise_channel(Depthwise<T> run, int c, int channels, int height, int in_width, int out_width,
+                                     const Planes<const T>& in, const T* weight, const T* bias, int first_row, int rows,
+                                     const Planes<T>& out, bool fetch) {
+  const int ahead = smaller(c + 2, channels - 1);
+  run({in.at(c), height, in_width, in.at(ahead)}, first_row, rows, out_width, weight + static_cast<ptrdiff_t>(9) * c,
+      bias ? bias[c] : T(0), out.at(c), fetch ? out.at(ahead) : nullptr);
 }
 
 /// As spatial_forward; `zeros` is a row of zeros.
-template <typename T>
+template <typename T, int STRIDE>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
                     int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros) {
-  const auto run = stage.stride == 1 ? run_group<T, 1> : run_group<T, 2>;
+  const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage.in_width, stage.out_width);
   for (int g = 0; g < stage.group; ++g) {
+    if (is_depthwise(stage)) {
+      depthwise_channel(run, g, stage.group, stage.in_height, stage.in_width, stage.out_width, in, weight, bias,
+                        first_row, rows, out, false);
+      continue;
+    }
     const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);
     const int o = g * stage.group_outputs;
-    run(group, first_row, rows, weight + static_cast<ptrdiff_t>(9) * o * stage.group_inputs, bias ? bias + o : nullptr);
-    for (int i = 0; i < group.outputs; ++i) {
-      finish_run(finish, group.out[i], static_cast<ptrdiff_t>(rows) * stage.out_width);
-    }
+    direct<T, STRIDE, kDirectOutputs<STRIDE>>(group, 0, first_row, rows,
+                                              weight + static_cast<ptrdiff_t>(9) * o * stage.group_inputs,
+                                              bias ? bias + o : nullptr);
+  }
+  for (int c = 0; c < stage.out_channels && finish.any(); ++c) {
+    finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
   }
 }
 

@@ -13,41 +13,50 @@ ALWAYS_INLINE Vector<T> load_without_first(const T* from, int n) {
   return n <= 0 ? load(from) : load(from) - load_first(from, smaller(n, kLanes<T>));
 }
 
-/// Collects the lanes' sums of weight gradients, which come in the order of the weights: reduced many at once, they
-/// cost least.
+/// Collects the lanes' sums of weight gradients, which come in the order of the weights: reduced a whole vector of sums
+/// at once, they cost least.
 template <typename T>
 class WeightSums {
  public:
   explicit WeightSums(T* weight_diff) : to_(weight_diff) {}
-  ~WeightSums() { flush(); }
-  /// weight_diff[0 .. COUNT - 1] += the sums over the lanes of `sum`; the next call goes on behind.
-  template <int COUNT>
-  void add(const Vector<T>* sum) {
-    if (count_ + COUNT > kMost) flush();
-#pragma GCC unroll 9
-    for (int i = 0; i < COUNT; ++i) sum_[count_ + i] = sum[i];
-    count_ += COUNT;
+  ~WeightSums() {
+    add_whole();
+    if (count_ == 0) return;
+    for (int i = count_; i < kLanes<T>; ++i) sum_[i] = Vector<T>{};
+    store_first(to_, load_first(to_, count_) + reduce_copy(sum_), count_);
+  }
+  /// Where the lanes' sums of the next `count` weights, at most 9, are to be put; what they add up to is added to
+  /// weight_diff.
+  Vector<T>* next(int count) {
+    if (count_ + count > kHeld) add_whole();
+    count_ += count;
+    return sum_ + count_ - count;
   }
 
  private:
-  static constexpr int kMost = 72;  // whole vectors of sums, if there are many
-  void flush() {
-    for (int first = 0; first < count_; first += kLanes<T>, to_ += kLanes<T>) {
-      const int left = smaller(count_ - first, kLanes<T>);
-      for (int i = left; i < kLanes<T>; ++i) sum_[first + i] = Vector<T>{};
-      store_first(to_, load_first(to_, left) + reduce<T>(sum_ + first), left);
+  static constexpr int kHeld = 72 + kLanes<T>;
+  static Vector<T> reduce_copy(const Vector<T>* sums) {
+    Vector<T> copy[kLanes<T>];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) copy[i] = sums[i];
+    return reduce<T>(copy);
+  }
+  void add_whole() {
+    int done = 0;
+    for (; done + kLanes<T> <= count_; done += kLanes<T>, to_ += kLanes<T>) {
+      store(to_, load(to_) + reduce_copy(sum_ + done));
     }
-    to_ += count_ % kLanes<T> ? count_ % kLanes<T> - kLanes<T> : 0;
-    count_ = 0;
+    count_ -= done;
+    for (int i = 0; i < count_ && done > 0; ++i) sum_[i] = sum_[done + i];
   }
   T* to_;
   int count_ = 0;
-  Vector<T> sum_[kMost + kLanes<T>];
+  Vector<T> sum_[kHeld];
 };
 
-/// sum[9] += the gradient, with stride 1, of the weights between one input and one output channel.
+/// place[9] = the gradient, with stride 1, of the weights between one input and one output channel.
 template <typename T>
-void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* sum) {
+void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
   for_each_vector<T>(in.width, [&](auto edges, int column, int lanes) {
     const auto gradient_row = [&](int y) {
       const T* from = out_diff + static_cast<ptrdiff_t>(y) * in.width + column;
@@ -55,7 +64,7 @@ void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* sum) {
              : edges.right ? load_without_first(from, kLanes<T> - lanes)
                            : load(from);
     };
-    Vector<T> above = {}, here = gradient_row(0);
+    Vector<T> above = {}, here = gradient_row(0), sum[9] = {};
     for (int y = 0; y < in.height; ++y) {
       const Vector<T> below = y + 1 < in.height ? gradient_row(y + 1) : Vector<T>{};
       const Taps<T, 1, decltype(edges)> row(in, y, column, edges);
@@ -68,6 +77,7 @@ void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* sum) {
       above = here;
       here = below;
     }
+    put_sums<T>(sum, column == 0, place);
   });
 }
 
@@ -89,8 +99,7 @@ struct Corner {
 
 /// Even and odd pixels from 2 * column on of a row `width` wide, in pair order; `lanes` as in for_each_vector.
 template <typename T, typename Edges>
-ALWAYS_INLINE void load_even_odd(const T* line, int width, int column, int lanes, Edges edges, Vector<T>* even,
-                                 Vector<T>* odd) {
+void load_even_odd(const T* line, int width, int column, int lanes, Edges edges, Vector<T>* even, Vector<T>* odd) {
   const T* from = line + 2 * column;
   const int pixels = width - 2 * column;
   Vector<T> first = edges.narrow ? load_first(from, smaller(pixels, kLanes<T>)) : load(from);
@@ -108,10 +117,11 @@ ALWAYS_INLINE void load_even_odd(const T* line, int width, int column, int lanes
 
 /// The same with stride 2.
 template <typename T>
-void weight_gradient_2(const Plane<T>& in, const T* out_diff, int height, int width, Vector<T>* sum) {
+void weight_gradient_2(const Plane<T>& in, const T* out_diff, int height, int width, Vector<T>* place) {
   for_each_vector<T>(width, [&](auto edges, int column, int lanes) {
     Corner<T> dy = Corner<T>::load_from(out_diff, width, column, edges);
     const T* line = in.data;
+    Vector<T> sum[9] = {};
     for (int y = 0; y < height; ++y, line += 2 * in.width) {
       const T* next = out_diff + static_cast<ptrdiff_t>(y + 1) * width;
       const Corner<T> below = y + 1 < height ? Corner<T>::load_from(next, width, column, edges) : Corner<T>{};
@@ -131,6 +141,7 @@ void weight_gradient_2(const Plane<T>& in, const T* out_diff, int height, int wi
       }
       dy = below;
     }
+    put_sums<T>(sum, column == 0, place);
   });
 }
 
@@ -182,6 +193,9 @@ template <typename T>
 void direct_transposed(const Plane<T>* out_diff, int outputs, const T* zeros, const T* weight, int weight_stride,
                        int height, int width, T* in_diff) {
   const int rows = out_diff->height;
+  if (in_pairs<T, 2>(width, out_diff->width)) {
+    return transposed_pairs<T>(out_diff, outputs, weight, weight_stride, height, in_diff);
+  }
   if (rows == 1) {
     return transposed_rows<T, 1>(out_diff, outputs, zeros, 0, weight, weight_stride, height, width, in_diff);
   }
@@ -191,22 +205,25 @@ void direct_transposed(const Plane<T>* out_diff, int outputs, const T* zeros, co
   }
 }
 
-/// weight_diff += the gradient of one image.
+/// The gradients of one image to the weights of one group.
 template <typename T>
 void direct_weight_gradient(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
                             int group, WeightSums<T>* sums) {
+  const int height = stage.out_height, width = stage.out_width;
   for (int o = group * stage.group_outputs; o < (group + 1) * stage.group_outputs; ++o) {
+    const T* dy = out_diff.at(o);
     for (int i = group * stage.group_inputs; i < (group + 1) * stage.group_inputs; ++i) {
       const Plane<T> x = {in.at(i), stage.in_height, stage.in_width, in.at(smaller(i + 1, stage.in_channels - 1))};
-      Vector<T> sum[9] = {};
-      if (stage.stride == 1 && stage.in_width == kPairWidth<T>) {
-        weight_gradient_pairs(x, out_diff.at(o), sum);
+      Vector<T>* place = sums->next(9);
+      if (stage.stride == 1 && in_pairs<T, 1>(x.width, width)) {
+        weight_gradient_pairs(x, dy, place);
       } else if (stage.stride == 1) {
-        weight_gradient_1(x, out_diff.at(o), sum);
+        weight_gradient_1(x, dy, place);
+      } else if (in_pairs<T, 2>(x.width, width)) {
+        weight_gradient_pairs_stride_2(x, dy, height, place);
       } else {
-        weight_gradient_2(x, out_diff.at(o), stage.out_height, stage.out_width, sum);
+        weight_gradient_2(x, dy, height, width, place);
       }
-      sums->template add<9>(sum);
     }
   }
 }
@@ -222,15 +239,23 @@ void transpose_direct_weights(const FusedStage& stage, const T* weight, T* trans
   }
 }
 
-/// in_diff = the gradient to the input of one image, one group, whose weights are given, also transposed.
+/// in_diff = the gradient to the input of one image, one group. `weight` and `transposed` are those of all groups.
 template <typename T>
 void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
                            const T* transposed, const Planes<T>& in_diff, const T* zeros) {
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+  if (stage.stride == 1 && is_depthwise(stage)) {
+    const Depthwise<T> run = choose_depthwise<T, 1>(stage.out_width, stage.in_width);
+    return depthwise_channel(run, group, stage.group, stage.out_height, stage.out_width, stage.in_width, out_diff,
+                             transposed, static_cast<const T*>(nullptr), 0, stage.in_height, in_diff, true);
+  }
   const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
-  if (stage.stride == 1) return run_group<T, 1>(planes, 0, stage.in_height, transposed, nullptr);
+  const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
+  if (stage.stride == 1) {
+    return direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, transposed + weights, nullptr);
+  }
   for (int i = 0; i < inputs; ++i) {
-    direct_transposed(planes.in, outputs, zeros, weight + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
+    direct_transposed(planes.in, outputs, zeros, weight + weights + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
                       planes.out[i]);
   }
 }
@@ -242,9 +267,8 @@ void direct_backward(const FusedStage& stage, const Planes<const T>& in, const P
                      const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
   WeightSums<T> sums(weight_diff);
   for (int g = 0; g < stage.group; ++g) {
-    const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * g * stage.group_inputs * stage.group_outputs;
     if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);
-    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight + weights, transposed + weights, in_diff, zeros);
+    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight, transposed, in_diff, zeros);
   }
 }
 

@@ -60,12 +60,28 @@ inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   return __builtin_shuffle(even, odd, from);
 }
 
-/// Pixels 0, 2, ... of those of a and then b, in their own order: one instruction where there is AVX-512.
+/// Pixels FIRST, FIRST + 2, ... of those of a and then b, in their own order: one instruction where there is AVX-512.
+template <typename T, int FIRST>
+inline Vector<T> pixels_from(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = 2 * lane + FIRST;
+  return __builtin_shuffle(a, b, from);
+}
 template <typename T>
 inline Vector<T> even_pixels(Vector<T> a, Vector<T> b) {
+  return pixels_from<T, 0>(a, b);
+}
+template <typename T>
+inline Vector<T> odd_pixels(Vector<T> a, Vector<T> b) {
+  return pixels_from<T, 1>(a, b);
+}
+
+/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...
+template <typename T, int HALF>
+inline Vector<T> join_pixels(Vector<T> even, Vector<T> odd) {
   typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = 2 * lane;
-  return __builtin_shuffle(a, b, from);
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = (HALF * kLanes<T> + lane) / 2 + lane % 2 * kLanes<T>;
+  return __builtin_shuffle(even, odd, from);
 }
 
 /// The first (HALF 0) or second (1) kLanes of x[0], 0, x[1], 0, ...

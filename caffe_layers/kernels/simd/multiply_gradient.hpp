@@ -15,6 +15,21 @@ constexpr int kGradientInputs = kLanes<T> <= OUTPUTS      ? 1
                                 : kLanes<T> / OUTPUTS < 8 ? kLanes<T> / OUTPUTS
                                                           : 8;
 
+/// to[i] += from[i], as few instructions as there are 128 bits.
+template <typename T, int COUNT>
+ALWAYS_INLINE void add_values(T* to, const T* from) {
+  constexpr int kPart = 16 / static_cast<int>(sizeof(T));
+  if constexpr (COUNT % kPart == 0) {
+    typedef T Part __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; i += kPart) {
+      *reinterpret_cast<Part*>(to + i) += *reinterpret_cast<const Part*>(from + i);
+    }
+  } else {
+    for (int i = 0; i < COUNT; ++i) to[i] += from[i];
+  }
+}
+
 template <typename T, int OUTPUTS, int INPUTS>
 inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff,
                            int inputs) {
@@ -47,13 +62,10 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
       accumulate(x, dy);
     }
   }
-  T total[kLanes<T>];
+  alignas(kCacheLine) T total[kLanes<T>];
   horizontal_sums<T, OUTPUTS * INPUTS>(sum, total);
 #pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 8
-    for (int i = 0; i < INPUTS; ++i) weight_diff[o * inputs + i] += total[o * INPUTS + i];
-  }
+  for (int o = 0; o < OUTPUTS; ++o) add_values<T, INPUTS>(weight_diff + o * inputs, total + o * INPUTS);
 }
 
 /// From input i on: as many full blocks as there are, then blocks half as wide, and so on.

@@ -35,25 +35,40 @@ ALWAYS_INLINE Vector<T> shift_pair(Vector<T> pair) {
   return __builtin_shuffle(pair, Vector<T>{}, from);
 }
 
-/// As depthwise with stride 1.
+/// As depthwise with stride 1. The kernel's columns are summed up apart: their sums are shifted, once, not the inputs.
 template <typename T>
-void depthwise_pairs(const Plane<T>& in, int first_row, int rows, const T* weight, T bias, T* out, const T* out_ahead) {
+void depthwise_pairs(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
+                     const T* out_ahead) {
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
+  Vector<T> above = load_pair(in.data, in.height, first_row - 1);
   for (int row = 0; row < rows; row += 2) {
-    const int at = row * kPairWidth<T>;
-    Vector<T> sum[3] = {broadcast(bias)};  // three: the units must not wait for each other
-    __builtin_prefetch(in.ahead + first_row * kPairWidth<T> + at);
+    const int y = first_row + row, at = row * kPairWidth<T>;
+    __builtin_prefetch(in.ahead + y * kPairWidth<T>);
     if (out_ahead) __builtin_prefetch(out_ahead + at, 1);
+    const Vector<T> here = load_pair(in.data, in.height, y), below = load_pair(in.data, in.height, y + 1);
+    Vector<T> column[3] = {w[0] * above, broadcast(bias) + w[1] * above, w[2] * above};
 #pragma GCC unroll 3
-    for (int ky = 0; ky < 3; ++ky) {
-      const Vector<T> x = load_pair(in.data, in.height, first_row + row + ky - 1);
-      sum[0] += w[3 * ky] * shift_pair<T, 0>(x);
-      sum[1] += w[3 * ky + 1] * x;
-      sum[2] += w[3 * ky + 2] * shift_pair<T, 2>(x);
+    for (int kx = 0; kx < 3; ++kx) column[kx] += w[3 + kx] * here;
+#pragma GCC unroll 3
+    for (int kx = 0; kx < 3; ++kx) column[kx] += w[6 + kx] * below;
+    const Vector<T> sum = column[1] + shift_pair<T, 0>(column[0]) + shift_pair<T, 2>(column[2]);
+    store_first(out + at, sum, smaller(rows - row, 2) * kPairWidth<T>);
+    above = below;
+  }
+}
+
+/// Stores the first `rows` of 2 PAIRS rows of OUTPUTS planes.
+template <typename T, int OUTPUTS, int PAIRS>
+ALWAYS_INLINE void store_pairs(const Vector<T> (*sum)[PAIRS], int rows, T* const* out, ptrdiff_t out_at) {
+#pragma GCC unroll 4
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+    for (int p = 0; p < PAIRS; ++p) {
+      const int wanted = smaller(rows - 2 * p, 2) * kPairWidth<T>;
+      if (wanted > 0) store_first(out[o] + out_at + 2 * p * kPairWidth<T>, sum[o][p], wanted);
     }
-    store_first(out + at, sum[0] + sum[1] + sum[2], smaller(rows - row, 2) * kPairWidth<T>);
   }
 }
 
@@ -96,30 +111,34 @@ inline void direct_pairs(const Plane<T>* in, int inputs, int y, int rows, const 
     for (int l = 0; l < kLines; ++l) line[l] = shift_pair<T, 2>(middle[l]);
     add_column(2);
   }
-#pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
-    for (int p = 0; p < PAIRS; ++p) {
-      const int wanted = smaller(rows - 2 * p, 2) * kPairWidth<T>;
-      if (wanted > 0) store_first(out[o] + out_at + 2 * p * kPairWidth<T>, sum[o][p], wanted);
-    }
-  }
+  store_pairs<T, OUTPUTS, PAIRS>(sum, rows, out, out_at);
+}
+
+/// place = sum, or if not `first` += it.
+template <typename T>
+ALWAYS_INLINE void put_sums(const Vector<T>* sum, bool first, Vector<T>* place) {
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) place[t] = first ? sum[t] : place[t] + sum[t];
 }
 
 /// As weight_gradient_1.
 template <typename T>
-void weight_gradient_pairs(const Plane<T>& in, const T* out_diff, Vector<T>* sum) {
+void weight_gradient_pairs(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
+  Vector<T> above = load_pair(out_diff, in.height, -1), sum[9] = {};
   for (int y = 0; y < in.height; y += 2) {
     __builtin_prefetch(in.ahead + y * kPairWidth<T>);
     const Vector<T> middle = load_pair(in.data, in.height, y);
     const Vector<T> x[3] = {shift_pair<T, 0>(middle), middle, shift_pair<T, 2>(middle)};
+    const Vector<T> here = load_pair(out_diff, in.height, y), below = load_pair(out_diff, in.height, y + 1);
 #pragma GCC unroll 3
-    for (int ky = 0; ky < 3; ++ky) {
-      const Vector<T> dy = load_pair(out_diff, in.height, y + 1 - ky);
-#pragma GCC unroll 3
-      for (int kx = 0; kx < 3; ++kx) sum[3 * ky + kx] += dy * x[kx];
+    for (int kx = 0; kx < 3; ++kx) {
+      sum[kx] += below * x[kx];
+      sum[3 + kx] += here * x[kx];
+      sum[6 + kx] += above * x[kx];
     }
+    above = below;
   }
+  put_sums<T>(sum, true, place);
 }
 
 }  // namespace

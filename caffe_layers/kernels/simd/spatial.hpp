@@ -81,6 +81,7 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
   const int band = split.rows - reach(stage), width = stage.out_width;
   const bool staged = split.linear && split.pitch != width;
+  const Finish<T> none = {};
   sort_taps(stage, split, scratch);
   fill(scratch.split, stage.group_inputs * split.channel_size, T(0));
   for (int row = 0; row < rows; row += band) {
@@ -92,9 +93,10 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
       for (int o = 0; o < outputs; ++o) {
         scratch.planes[o] = staged ? scratch.staging + o * split.phase_size : out.at(first + o) + at;
       }
-      multiply(region_of(split, count, width, width), inputs, scratch.taps, outputs,
-               weight + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr, scratch.planes,
-               staged ? Finish<T>{} : finish);
+      multiply<T>(region_of(split, count, width, width), 1,
+                  {inputs, outputs, weight + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr,
+                   staged ? none : finish},
+                  scratch.taps, scratch.planes);
       for (int o = 0; o < outputs && staged; ++o) {
         T* to = out.at(first + o) + at;
         copy_rows(scratch.planes[o], split.pitch, count, width, to, width);
@@ -155,9 +157,10 @@ void input_gradient_phase(const FusedStage& stage, const Split& split, int phase
     const T* channel = gradient.at(o) + origin;
     for (int t = first_tap; t < last_tap; ++t) *taps++ = channel - scratch.offset[scratch.tap[t]];
   }
-  multiply(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch),
-           stage.group_outputs * (last_tap - first_tap), scratch.taps, stage.group_inputs, weight,
-           static_cast<const T*>(nullptr), scratch.planes, Finish<T>{});
+  const Finish<T> none = {};
+  multiply<T>(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch), 1,
+              {stage.group_outputs * (last_tap - first_tap), stage.group_inputs, weight, nullptr, none}, scratch.taps,
+              scratch.planes);
 }
 
 /// The rows of one group's input gradient that are row phase `a`: `rows` as above.

@@ -76,8 +76,9 @@ void spatial_stage(const Image<T>& image, int s) {
     const auto run = stage.group_inputs == 2 ? strided_forward<T, 2> : strided_forward<T, 4>;
     run(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
   } else if (is_direct<T>(stage)) {
-    direct_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
-                   scratch.zeros);
+    const auto run = stage.stride == 1 ? direct_forward<T, 1> : direct_forward<T, 2>;
+    run(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
+        scratch.zeros);
   } else {
     spatial_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
                     scratch);
@@ -91,13 +92,10 @@ void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   const Scratch<T>& scratch = image.scratch;
   list_planes(image.input(s, at), stage.in_channels, scratch.in);
   list_planes(image.output(s, at), stage.out_channels, scratch.out);
-  const T* bias = image.parameters.bias[s];
-  for (int g = 0; g < stage.group; ++g) {
-    const int in = g * stage.group_inputs, out = g * stage.group_outputs;
-    multiply<T>({1, pixels, 0, 0}, stage.group_inputs, scratch.in + in, stage.group_outputs,
-                image.parameters.weight[s] + static_cast<ptrdiff_t>(out) * stage.group_inputs,
-                bias ? bias + out : nullptr, scratch.out + out, image.finish(s));
-  }
+  const Finish<T> finish = image.finish(s);
+  multiply<T>({1, pixels, 0, 0}, stage.group,
+              {stage.group_inputs, stage.group_outputs, image.parameters.weight[s], image.parameters.bias[s], finish},
+              scratch.in, scratch.out);
 }
 
 /// The planes that the gradients of stage s read and write, in the scratch memory's lists.
@@ -117,6 +115,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const Scratch<T>& scratch = image.scratch;
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const Region region = {1, pixels, 0, 0};
+  const Finish<T> none = {};
   list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
     const T* const* dy = scratch.out_diff + g * outputs;
@@ -126,8 +125,8 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     }
     if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {
-      multiply<T>(region, outputs, dy, inputs, image.shared.transposed[s] + weights, nullptr,
-                  scratch.in_diff + g * inputs, {});
+      multiply<T>(region, 1, {outputs, inputs, image.shared.transposed[s] + weights, nullptr, none}, dy,
+                  scratch.in_diff + g * inputs);
     }
   }
 }

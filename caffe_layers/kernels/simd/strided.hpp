@@ -93,7 +93,9 @@ void strided_weight_gradient(const Strided<T>& pixels, const T* const* in, int c
       for (int i = 0; i < INPUTS; ++i) sum[o * INPUTS + i] += dy * x[i];
     }
   }
-  sums->template add<BLOCK * INPUTS>(sum);
+  Vector<T>* place = sums->next(BLOCK * INPUTS);
+#pragma GCC unroll 8
+  for (int i = 0; i < BLOCK * INPUTS; ++i) place[i] = sum[i];
 }
 
 /// The gradient to the input of one group, from `count` pixels of each output's; `more` as above.

@@ -104,28 +104,33 @@ inline I larger(I a, I b) {
 }
 inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-/// One step of reduce: lane l adds lanes l and l ^ STEP, of `a` where bit STEP of l is 0 and of `b` where it is 1.
-template <typename T, int STEP>
-inline Vector<T> fold_pair(Vector<T> a, Vector<T> b) {
-  typename VectorOf<T>::Index same = {}, other = {};
+/// Units of UNIT lanes of `a` and `b`, each with the one behind it: first a's sums, then b's, in each run of RUN lanes.
+/// Patterns for which there are instructions on all pairs of vectors, whatever their lanes.
+template <typename T, int UNIT, int RUN>
+ALWAYS_INLINE Vector<T> fold_pair(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index even = {}, odd = {};
   for (int lane = 0; lane < kLanes<T>; ++lane) {
-    const int source = lane & STEP ? kLanes<T> : 0;
-    same[lane] = source + lane;
-    other[lane] = source + (lane ^ STEP);
+    const int in_run = lane % RUN * 2, begin = lane / RUN * RUN;  // place in the run of a, then that of b
+    const int source = begin + in_run % RUN / (2 * UNIT) * 2 * UNIT + lane % UNIT + (in_run < RUN ? 0 : kLanes<T>);
+    even[lane] = source;
+    odd[lane] = source + UNIT;
   }
-  return __builtin_shuffle(a, b, same) + __builtin_shuffle(a, b, other);
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
 }
 
 /// Lane l of the result is the sum over the lanes of sums[l]; `sums`, kLanes vectors, is overwritten.
-template <typename T, int STEP = 1>
-inline Vector<T> reduce(Vector<T>* sums) {
-  if constexpr (STEP == kLanes<T>) {
+template <typename T, int COUNT = kLanes<T>>
+ALWAYS_INLINE Vector<T> reduce(Vector<T>* sums) {
+  constexpr int kRun = 16 / static_cast<int>(sizeof(T));  // lanes of 128 bits
+  if constexpr (COUNT == 1) {
     return sums[0];
   } else {
-    for (int pair = 0; pair < kLanes<T> / STEP / 2; ++pair) {
-      sums[pair] = fold_pair<T, STEP>(sums[2 * pair], sums[2 * pair + 1]);
+#pragma GCC unroll 8
+    for (int pair = 0; pair < COUNT / 2; ++pair) {
+      sums[pair] = COUNT > kLanes<T> / kRun ? fold_pair<T, 1, kRun>(sums[2 * pair], sums[2 * pair + 1])
+                                            : fold_pair<T, kRun, kLanes<T>>(sums[2 * pair], sums[2 * pair + 1]);
     }
-    return reduce<T, 2 * STEP>(sums);
+    return reduce<T, COUNT / 2>(sums);
   }
 }
 
