@@ -56,7 +56,7 @@ class WeightSums {
 
 /// place[9] = the gradient, with stride 1, of the weights between one input and one output channel.
 template <typename T>
-void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
+OWN_REGISTERS void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
   for_each_vector<T>(in.width, [&](auto edges, int column, int lanes) {
     const auto gradient_row = [&](int y) {
       const T* from = out_diff + static_cast<ptrdiff_t>(y) * in.width + column;
@@ -99,7 +99,8 @@ struct Corner {
 
 /// Even and odd pixels from 2 * column on of a row `width` wide, in pair order; `lanes` as in for_each_vector.
 template <typename T, typename Edges>
-void load_even_odd(const T* line, int width, int column, int lanes, Edges edges, Vector<T>* even, Vector<T>* odd) {
+ALWAYS_INLINE void load_even_odd(const T* line, int width, int column, int lanes, Edges edges, Vector<T>* even,
+                                 Vector<T>* odd) {
   const T* from = line + 2 * column;
   const int pixels = width - 2 * column;
   Vector<T> first = edges.narrow ? load_first(from, smaller(pixels, kLanes<T>)) : load(from);
@@ -117,7 +118,7 @@ void load_even_odd(const T* line, int width, int column, int lanes, Edges edges,
 
 /// The same with stride 2.
 template <typename T>
-void weight_gradient_2(const Plane<T>& in, const T* out_diff, int height, int width, Vector<T>* place) {
+OWN_REGISTERS void weight_gradient_2(const Plane<T>& in, const T* out_diff, int height, int width, Vector<T>* place) {
   for_each_vector<T>(width, [&](auto edges, int column, int lanes) {
     Corner<T> dy = Corner<T>::load_from(out_diff, width, column, edges);
     const T* line = in.data;

@@ -169,11 +169,16 @@ template <typename T>
 struct Product {
   int inputs, outputs;
   const T *weight, *bias;
-  const Finish<T>& finish;
+  const Finish<T>* finish;
 
   /// That of the outputs from output o on.
   Product from(int o) const {
     return {inputs, outputs - o, weight + static_cast<ptrdiff_t>(o) * inputs, bias ? bias + o : nullptr, finish};
+  }
+  /// That of the next group.
+  Product next() const {
+    return {inputs, outputs, weight + static_cast<ptrdiff_t>(outputs) * inputs, bias ? bias + outputs : nullptr,
+            finish};
   }
 };
 
@@ -191,7 +196,7 @@ inline int multiply_columns(const Product<T>& product, const T* const* in, ptrdi
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = !PLAIN && product.bias ? broadcast(product.bias[b]) : Vector<T>{};
     }
-    if (!PLAIN && product.finish.top) fetch_ahead<T, BLOCK, VECTORS>(out, column, product.finish);
+    if (!PLAIN && product.finish->top) fetch_ahead<T, BLOCK, VECTORS>(out, column, *product.finish);
     if constexpr (INPUTS) {
       add_products<T, BLOCK, VECTORS, WHOLE, INPUTS>(in, in_at + column, product.weight, row, lanes, sum);
     } else {
@@ -200,8 +205,8 @@ inline int multiply_columns(const Product<T>& product, const T* const* in, ptrdi
         add_products<T, BLOCK, VECTORS, WHOLE, 1>(in + i, in_at + column, product.weight + i, row, lanes, sum);
       }
     }
-    if (!PLAIN) finish_columns<T, BLOCK, VECTORS, WHOLE>(product.finish, out, column, lanes, sum);
-    if (!PLAIN && product.finish.streamed) {
+    if (!PLAIN) finish_columns<T, BLOCK, VECTORS, WHOLE>(*product.finish, out, column, lanes, sum);
+    if (!PLAIN && product.finish->streamed) {
       store_columns<T, BLOCK, VECTORS, WHOLE, true>(out, column, lanes, sum);
     } else {
       store_columns<T, BLOCK, VECTORS, WHOLE, false>(out, column, lanes, sum);
@@ -243,34 +248,43 @@ inline int strip_pixels(int inputs) {
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / column) * column;
 }
 
+/// The outputs from output o on, of which there are fewer than 2 BLOCK.
+template <typename T, int INPUTS, bool PLAIN, int BLOCK>
+inline void multiply_rest(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
+                          ptrdiff_t out_at, int width, int o) {
+  if (o == product.outputs) return;
+  if (product.outputs - o >= BLOCK) {
+    multiply_block<T, INPUTS, PLAIN, BLOCK>(product.from(o), in, in_at, out + o, out_at, width);
+    o += BLOCK;
+  }
+  if constexpr (BLOCK > 1) multiply_rest<T, INPUTS, PLAIN, BLOCK / 2>(product, in, in_at, out, out_at, width, o);
+}
+
 /// multiply for INPUTS inputs (0: any number) and, if PLAIN, without bias and finish.
 template <typename T, int INPUTS, bool PLAIN>
-void multiply_planes(const Region& region, const Product<T>& product, const T* const* in, T* const* out) {
-  const int strip = strip_pixels<T>(INPUTS ? INPUTS : product.inputs);
-  for (int row = 0; row < region.rows; ++row) {
-    for (int column = 0; column < region.width; column += strip) {
-      const int width = smaller(strip, region.width - column);
-      const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
-      for (int o = 0, block; o < product.outputs; o += block) {
-        block = next_block(product.outputs - o);
-        const Product<T> part = product.from(o);
-        T* const* to = out + o;
-        if (block == 8) multiply_block<T, INPUTS, PLAIN, kOutputBlock>(part, in, in_at, to, out_at, width);
-        if (block == 4) multiply_block<T, INPUTS, PLAIN, 4>(part, in, in_at, to, out_at, width);
-        if (block == 2) multiply_block<T, INPUTS, PLAIN, 2>(part, in, in_at, to, out_at, width);
-        if (block == 1) multiply_block<T, INPUTS, PLAIN, 1>(part, in, in_at, to, out_at, width);
+void multiply_planes(const Region& region, int groups, const Product<T>& first, const T* const* in, T* const* out) {
+  Product<T> product = first;
+  if (INPUTS) product.inputs = INPUTS;
+  const int strip = strip_pixels<T>(product.inputs);
+  for (int g = 0; g < groups; ++g, in += product.inputs, out += product.outputs, product = product.next()) {
+    for (int row = 0; row < region.rows; ++row) {
+      for (int column = 0; column < region.width; column += strip) {
+        const int width = smaller(strip, region.width - column);
+        const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
+        int o = 0;
+        for (; o + kOutputBlock <= product.outputs; o += kOutputBlock) {
+          multiply_block<T, INPUTS, PLAIN, kOutputBlock>(product.from(o), in, in_at, out + o, out_at, width);
+        }
+        multiply_rest<T, INPUTS, PLAIN, kOutputBlock / 2>(product, in, in_at, out, out_at, width, o);
       }
     }
   }
 }
 
-template <typename T>
-using Multiply = void (*)(const Region& region, const Product<T>& product, const T* const* in, T* const* out);
-
-/// The fastest way to multiply groups of so many inputs: where they are known when compiled, a group on a small map
-/// takes three quarters of the time. 8, 10 and 16 are the channels per branch of most of the paper's networks.
+/// multiply_planes for so many inputs: where they are known when compiled, a group on a small map takes three quarters
+/// of the time. 8, 10 and 16 are the channels per branch of most of the paper's networks.
 template <typename T, bool PLAIN>
-Multiply<T> choose_multiply(int inputs) {
+auto choose_multiply(int inputs) {
   if (inputs == 8) return multiply_planes<T, 8, PLAIN>;
   if (inputs == 10) return multiply_planes<T, 10, PLAIN>;
   if (inputs == 16) return multiply_planes<T, 16, PLAIN>;
@@ -278,17 +292,12 @@ Multiply<T> choose_multiply(int inputs) {
 }
 
 /// The products of `groups` groups, one after the other: out[o] = bias[o] + sum over i of weight[o * inputs + i] in[i],
-/// finished; bias may be null. The terms are of the first group.
+/// finished; bias may be null. `first`: the terms of the first group.
 template <typename T>
-void multiply(const Region& region, int groups, Product<T> product, const T* const* in, T* const* out) {
-  const bool plain = !product.bias && !product.finish.top;
-  const Multiply<T> run = plain ? choose_multiply<T, true>(product.inputs) : choose_multiply<T, false>(product.inputs);
-  const ptrdiff_t weights = static_cast<ptrdiff_t>(product.inputs) * product.outputs;
-  for (int g = 0; g < groups; ++g, in += product.inputs, out += product.outputs) {
-    run(region, product, in, out);
-    product.weight += weights;
-    if (product.bias) product.bias += product.outputs;
-  }
+void multiply(const Region& region, int groups, const Product<T>& first, const T* const* in, T* const* out) {
+  const bool plain = !first.bias && !first.finish->top;
+  const auto run = plain ? choose_multiply<T, true>(first.inputs) : choose_multiply<T, false>(first.inputs);
+  run(region, groups, first, in, out);
 }
 
 }  // namespace

@@ -95,7 +95,7 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
       }
       multiply<T>(region_of(split, count, width, width), 1,
                   {inputs, outputs, weight + static_cast<ptrdiff_t>(first) * inputs, bias ? bias + first : nullptr,
-                   staged ? none : finish},
+                   staged ? &none : &finish},
                   scratch.taps, scratch.planes);
       for (int o = 0; o < outputs && staged; ++o) {
         T* to = out.at(first + o) + at;
@@ -159,7 +159,7 @@ void input_gradient_phase(const FusedStage& stage, const Split& split, int phase
   }
   const Finish<T> none = {};
   multiply<T>(region_of(split, rows.end - rows.begin, columns.end - columns.begin, pitch), 1,
-              {stage.group_outputs * (last_tap - first_tap), stage.group_inputs, weight, nullptr, none}, scratch.taps,
+              {stage.group_outputs * (last_tap - first_tap), stage.group_inputs, weight, nullptr, &none}, scratch.taps,
               scratch.planes);
 }
 

@@ -94,7 +94,7 @@ void pointwise_stage(const Image<T>& image, int s, int at, int pixels) {
   list_planes(image.output(s, at), stage.out_channels, scratch.out);
   const Finish<T> finish = image.finish(s);
   multiply<T>({1, pixels, 0, 0}, stage.group,
-              {stage.group_inputs, stage.group_outputs, image.parameters.weight[s], image.parameters.bias[s], finish},
+              {stage.group_inputs, stage.group_outputs, image.parameters.weight[s], image.parameters.bias[s], &finish},
               scratch.in, scratch.out);
 }
 
@@ -125,7 +125,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     }
     if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {
-      multiply<T>(region, 1, {outputs, inputs, image.shared.transposed[s] + weights, nullptr, none}, dy,
+      multiply<T>(region, 1, {outputs, inputs, image.shared.transposed[s] + weights, nullptr, &none}, dy,
                   scratch.in_diff + g * inputs);
     }
   }

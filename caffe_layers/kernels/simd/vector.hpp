@@ -10,6 +10,13 @@
 // For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+// For functions with about as many vectors as there are registers: AVX2's 16 do not hold them once they are inlined.
+#if defined(__AVX512F__)
+#define OWN_REGISTERS
+#else
+#define OWN_REGISTERS __attribute__((noinline))
+#endif
+
 namespace caffe_layers {
 namespace {
 
