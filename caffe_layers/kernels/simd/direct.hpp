@@ -108,6 +108,15 @@ struct DirectGroup {
   int outputs, out_width;
 };
 
+/// What the caches begin to fetch while channel c is read or written: a plane about 16 KB on, which behind the last
+/// channel is in the next image. (Behind the last image nothing is there, which a fetch may ask for.)
+template <typename T>
+inline T* plane_ahead(const Planes<T>& planes, int c, int channels, int pixels) {
+  const int ahead = c + larger(2, 16384 / static_cast<int>(sizeof(T)) / pixels);
+  if (ahead < channels) return planes.at(ahead);
+  return planes.at(smaller(ahead - channels, channels - 1)) + channels * planes.pitch;
+}
+
 /// TRANSPOSED: from the output's gradient to the input's.
 template <typename T>
 DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group, const Planes<const T>& in,
@@ -118,9 +127,10 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
   result.outputs = transposed ? stage.group_inputs : stage.group_outputs;
   result.out_width = transposed ? stage.in_width : stage.out_width;
   const int height = transposed ? stage.out_height : stage.in_height;
-  const int width = transposed ? stage.out_width : stage.in_width, ahead = smaller(group + 2, stage.group - 1);
+  const int width = transposed ? stage.out_width : stage.in_width;
   for (int i = 0; i < result.inputs; ++i) {
-    result.in[i] = {in.at(group * result.inputs + i), height, width, in.at(ahead * result.inputs + i)};
+    const int c = group * result.inputs + i;
+    result.in[i] = {in.at(c), height, width, plane_ahead(in, c, stage.group * result.inputs, height * width)};
   }
   for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
   return result;
@@ -179,9 +189,9 @@ template <typename T>
 ALWAYS_INLINE void depthwise_channel(Depthwise<T> run, int c, int channels, int height, int in_width, int out_width,
                                      const Planes<const T>& in, const T* weight, const T* bias, int first_row, int rows,
                                      const Planes<T>& out, bool fetch) {
-  const int ahead = smaller(c + 2, channels - 1);
-  run({in.at(c), height, in_width, in.at(ahead)}, first_row, rows, out_width, weight + static_cast<ptrdiff_t>(9) * c,
-      bias ? bias[c] : T(0), out.at(c), fetch ? out.at(ahead) : nullptr);
+  run({in.at(c), height, in_width, plane_ahead(in, c, channels, height * in_width)}, first_row, rows, out_width,
+      weight + static_cast<ptrdiff_t>(9) * c, bias ? bias[c] : T(0), out.at(c),
+      fetch ? plane_ahead(out, c, channels, height * out_width) : nullptr);
 }
 
 /// As spatial_forward; `zeros` is a row of zeros.
