@@ -27,11 +27,11 @@ struct Taps {
   }
 };
 
-/// Output rows first_row .. first_row + rows - 1, `width` wide, of bias + weight (3x3) * in. The caches begin to fetch
-/// `out_ahead`, where the next plane's will be written; null: they have it.
+/// Output rows first_row .. first_row + rows - 1, `width` wide, of bias + weight (3x3) * in. Meanwhile the
+/// second-level cache begins to fetch as much from `ahead`; null: nothing.
 template <typename T, int STRIDE>
 void depthwise(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out,
-               const T* out_ahead) {
+               const T* ahead) {
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
@@ -56,7 +56,7 @@ void depthwise(const Plane<T>& in, int first_row, int rows, int width, const T* 
         next = row.add(start, w, 0);
       }
       if (STRIDE == 2) done = from_pair_order<T>(done);
-      if (out_ahead) __builtin_prefetch(out_ahead + (to - out), 1);
+      if (ahead) __builtin_prefetch(ahead + (to - out), 0, 2);
       if (edges.narrow) {
         store_first(to, done, width);
       } else {

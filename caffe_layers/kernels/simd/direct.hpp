@@ -175,7 +175,7 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
 
 template <typename T>
 using Depthwise = void (*)(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out,
-                           const T* out_ahead);
+                           const T* ahead);
 
 template <typename T, int STRIDE>
 Depthwise<T> choose_depthwise(int in_width, int out_width) {
@@ -183,26 +183,27 @@ Depthwise<T> choose_depthwise(int in_width, int out_width) {
   return depthwise<T, STRIDE>;
 }
 
-/// Channel c of a stage with one input and one output per group. `fetch`: the caches begin to fetch where the results
-/// of a later channel will be written.
+/// Channel c of a stage with one input and one output per group. While its results are written, the caches begin to
+/// fetch as much from `ahead`; null: nothing.
 template <typename T>
 ALWAYS_INLINE void depthwise_channel(Depthwise<T> run, int c, int channels, int height, int in_width, int out_width,
                                      const Planes<const T>& in, const T* weight, const T* bias, int first_row, int rows,
-                                     const Planes<T>& out, bool fetch) {
+                                     const Planes<T>& out, const T* ahead) {
   run({in.at(c), height, in_width, plane_ahead(in, c, channels, height * in_width)}, first_row, rows, out_width,
-      weight + static_cast<ptrdiff_t>(9) * c, bias ? bias[c] : T(0), out.at(c),
-      fetch ? plane_ahead(out, c, channels, height * out_width) : nullptr);
+      weight + static_cast<ptrdiff_t>(9) * c, bias ? bias[c] : T(0), out.at(c), ahead);
 }
 
-/// As spatial_forward; `zeros` is a row of zeros.
+/// As spatial_forward; `zeros` is a row of zeros, `ahead` what the caches begin to fetch, piece by piece: null, or laid
+/// out as the output.
 template <typename T, int STRIDE>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
-                    int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros) {
+                    int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros, const T* ahead) {
   const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage.in_width, stage.out_width);
+  const ptrdiff_t pixels = static_cast<ptrdiff_t>(rows) * stage.out_width;
   for (int g = 0; g < stage.group; ++g) {
     if (is_depthwise(stage)) {
       depthwise_channel(run, g, stage.group, stage.in_height, stage.in_width, stage.out_width, in, weight, bias,
-                        first_row, rows, out, false);
+                        first_row, rows, out, ahead ? ahead + g * pixels : nullptr);
       continue;
     }
     const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);
@@ -212,7 +213,7 @@ void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T*
                                               bias ? bias + o : nullptr);
   }
   for (int c = 0; c < stage.out_channels && finish.any(); ++c) {
-    finish_run(finish, out.at(c), static_cast<ptrdiff_t>(rows) * stage.out_width);
+    finish_run(finish, out.at(c), pixels);
   }
 }
 

@@ -248,7 +248,8 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   if (stage.stride == 1 && is_depthwise(stage)) {
     const Depthwise<T> run = choose_depthwise<T, 1>(stage.out_width, stage.in_width);
     return depthwise_channel(run, group, stage.group, stage.out_height, stage.out_width, stage.in_width, out_diff,
-                             transposed, static_cast<const T*>(nullptr), 0, stage.in_height, in_diff, true);
+                             transposed, static_cast<const T*>(nullptr), 0, stage.in_height, in_diff,
+                             plane_ahead(in_diff, group, stage.group, stage.in_height * stage.in_width));
   }
   const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
   const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;

@@ -38,7 +38,7 @@ ALWAYS_INLINE Vector<T> shift_pair(Vector<T> pair) {
 /// As depthwise with stride 1. The kernel's columns are summed up apart: their sums are shifted, once, not the inputs.
 template <typename T>
 void depthwise_pairs(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
-                     const T* out_ahead) {
+                     const T* ahead) {
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
@@ -46,7 +46,7 @@ void depthwise_pairs(const Plane<T>& in, int first_row, int rows, int, const T* 
   for (int row = 0; row < rows; row += 2) {
     const int y = first_row + row, at = row * kPairWidth<T>;
     __builtin_prefetch(in.ahead + y * kPairWidth<T>);
-    if (out_ahead) __builtin_prefetch(out_ahead + at, 1);
+    if (ahead) __builtin_prefetch(ahead + at, 1);
     const Vector<T> here = load_pair(in.data, in.height, y), below = load_pair(in.data, in.height, y + 1);
     Vector<T> column[3] = {w[0] * above, broadcast(bias) + w[1] * above, w[2] * above};
 #pragma GCC unroll 3

@@ -17,7 +17,7 @@ ALWAYS_INLINE Vector<T> load_line(const Plane<T>& plane, int y) {
 /// As depthwise with stride 2. The sum of the kernel's left column is shifted, not its inputs.
 template <typename T>
 void depthwise_pairs_stride_2(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
-                              const T* out_ahead) {
+                              const T* ahead) {
   Vector<T> w[9], line[5];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
@@ -29,7 +29,7 @@ void depthwise_pairs_stride_2(const Plane<T>& in, int first_row, int rows, int, 
       line[l] = load_line(in, y - 1 + l);
       __builtin_prefetch(in.ahead + (y - 1 + l) * kLanes<T>, 0, 2);
     }
-    if (out_ahead) __builtin_prefetch(out_ahead + at, 1);
+    if (ahead) __builtin_prefetch(ahead + at, 1);
     Vector<T> left = {}, middle = broadcast(bias), right = {};
 #pragma GCC unroll 3
     for (int ky = 0; ky < 3; ++ky) {

@@ -45,6 +45,14 @@ struct Image {
     const Buffer<T>& buffer = scratch.value[s];
     return {buffer.data + begin(buffer, at), buffer.pitch, nullptr};
   }
+  /// The top's gradient if it is fetched, as much as stage s has outputs, while backward runs the stage again: its planes
+  /// are read in another order, so that small ones each wait for memory. Else null.
+  const T* top_diff_ahead(int s) const {
+    const FusedStage& stage = chain.stages[s];
+    const ptrdiff_t pixels = static_cast<ptrdiff_t>(stage.out_height) * stage.out_width;
+    const bool fits = pixels == top_pitch() && stage.out_channels <= chain.stages[chain.num_stages - 1].out_channels;
+    return fits && pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096 ? top_diff : nullptr;
+  }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
     return {residual, top, chain.relu, top_streamed, bottom_ahead};
@@ -78,7 +86,7 @@ void spatial_stage(const Image<T>& image, int s) {
   } else if (is_direct<T>(stage)) {
     const auto run = stage.stride == 1 ? direct_forward<T, 1> : direct_forward<T, 2>;
     run(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
-        scratch.zeros);
+        scratch.zeros, image.top_diff_ahead(s));
   } else {
     spatial_forward(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
                     scratch);
