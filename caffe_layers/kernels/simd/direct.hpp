@@ -193,17 +193,30 @@ ALWAYS_INLINE void depthwise_channel(Depthwise<T> run, int c, int channels, int 
       weight + static_cast<ptrdiff_t>(9) * c, bias ? bias[c] : T(0), out.at(c), ahead);
 }
 
-/// As spatial_forward; `zeros` is a row of zeros, `ahead` what the caches begin to fetch, piece by piece: null, or laid
-/// out as the output.
+/// Memory that the caches begin to fetch while a stage is computed, `pixels` pixels with each of its groups.
+template <typename T>
+struct Ahead {
+  const T* data;
+  ptrdiff_t pixels;
+};
+
+template <typename T>
+inline void fetch_run(const T* from, ptrdiff_t pixels) {
+  for (ptrdiff_t at = 0; at < pixels; at += kCacheLine / static_cast<int>(sizeof(T)))
+    __builtin_prefetch(from + at, 0, 2);
+}
+
+/// As spatial_forward; `zeros` is a row of zeros.
 template <typename T, int STRIDE>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
-                    int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros, const T* ahead) {
+                    int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros, const Ahead<T>& ahead) {
   const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage.in_width, stage.out_width);
   const ptrdiff_t pixels = static_cast<ptrdiff_t>(rows) * stage.out_width;
   for (int g = 0; g < stage.group; ++g) {
+    fetch_run(ahead.data + g * ahead.pixels, ahead.pixels);
     if (is_depthwise(stage)) {
       depthwise_channel(run, g, stage.group, stage.in_height, stage.in_width, stage.out_width, in, weight, bias,
-                        first_row, rows, out, ahead ? ahead + g * pixels : nullptr);
+                        first_row, rows, out, static_cast<const T*>(nullptr));
       continue;
     }
     const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);

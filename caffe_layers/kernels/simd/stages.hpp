@@ -45,13 +45,12 @@ struct Image {
     const Buffer<T>& buffer = scratch.value[s];
     return {buffer.data + begin(buffer, at), buffer.pitch, nullptr};
   }
-  /// The top's gradient if it is fetched, as much as stage s has outputs, while backward runs the stage again: its planes
-  /// are read in another order, so that small ones each wait for memory. Else null.
-  const T* top_diff_ahead(int s) const {
-    const FusedStage& stage = chain.stages[s];
-    const ptrdiff_t pixels = static_cast<ptrdiff_t>(stage.out_height) * stage.out_width;
-    const bool fits = pixels == top_pitch() && stage.out_channels <= chain.stages[chain.num_stages - 1].out_channels;
-    return fits && pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096 ? top_diff : nullptr;
+  /// The top's gradient if it is fetched while backward runs stage s again: its planes are read in another order, so
+  /// that small ones each wait for memory.
+  Ahead<T> top_diff_ahead(int s) const {
+    const ptrdiff_t pixels = top_pitch(), all = chain.stages[chain.num_stages - 1].out_channels * pixels;
+    const bool small = pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096;
+    return top_diff && small ? Ahead<T>{top_diff, all / chain.stages[s].group} : Ahead<T>{};
   }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
