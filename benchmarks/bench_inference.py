@@ -107,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=1.5, help="in each turn (%(default)s)")
-    parser.add_argument("--turns", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--turns", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--torch-modes", nargs="*", default=MODES[:3], choices=MODES)
     parser.add_argument("--caffe", type=Path, default=ROOT / "build/caffe/bin/caffe", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
