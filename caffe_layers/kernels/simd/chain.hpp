@@ -152,7 +152,8 @@ struct Bands {
   int first_row(ptrdiff_t job) const { return static_cast<int>(job % count) * rows; }
 };
 
-/// Runs a job while the caches begin to fetch the next one's image.
+/// Runs a job while the caches begin to fetch the image of `next`, which this thread will probably take: to take it now
+/// would keep it from a thread that is free sooner.
 template <typename T>
 void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, const Bands& bands, ptrdiff_t job,
                  ptrdiff_t next) {
@@ -188,9 +189,8 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
     const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
     Image<T> image = {chain, parameters, shared, scratch};
     image.top_streamed = streamed;
-    for (ptrdiff_t job = take_job(&taken), next; job < chain.batch * bands.count; job = next) {
-      next = take_job(&taken);
-      forward_job(image, bottom, top, bands, job, next);
+    for (ptrdiff_t job; (job = take_job(&taken)) < chain.batch * bands.count;) {
+      forward_job(image, bottom, top, bands, job, job + chain.threads);
     }
     end_streams();
   }
