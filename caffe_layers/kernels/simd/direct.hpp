@@ -55,11 +55,7 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
   }
   for_each_vector<T>(width, [&](auto edges, int column, int) {
     Vector<T> sum[OUTPUTS][ROWS];
-#pragma GCC unroll 4
-    for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
-      for (int row = 0; row < ROWS; ++row) sum[o][row] = bias ? broadcast(bias[o]) : Vector<T>{};
-    }
+    start_sums<T, OUTPUTS>(bias, sum);
     for (int i = 0; i < inputs; ++i) {
 #pragma GCC unroll 3
       for (int kx = 0; kx < 3; ++kx) {
@@ -117,6 +113,11 @@ inline T* plane_ahead(const Planes<T>& planes, int c, int channels, int pixels) 
   return planes.at(smaller(ahead - channels, channels - 1)) + channels * planes.pitch;
 }
 
+template <typename T>
+inline Plane<T> plane_at(const Planes<const T>& planes, int c, int channels, int height, int width) {
+  return {planes.at(c), height, width, plane_ahead(planes, c, channels, height * width)};
+}
+
 /// TRANSPOSED: from the output's gradient to the input's.
 template <typename T>
 DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group, const Planes<const T>& in,
@@ -129,8 +130,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
   const int height = transposed ? stage.out_height : stage.in_height;
   const int width = transposed ? stage.out_width : stage.in_width;
   for (int i = 0; i < result.inputs; ++i) {
-    const int c = group * result.inputs + i;
-    result.in[i] = {in.at(c), height, width, plane_ahead(in, c, stage.group * result.inputs, height * width)};
+    result.in[i] = plane_at(in, group * result.inputs + i, stage.group * result.inputs, height, width);
   }
   for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
   return result;
@@ -139,8 +139,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
 /// Begins to load rows y .. y + rows - 1 of the plane that will be read next.
 template <typename T>
 inline void fetch_ahead(const Plane<T>& plane, int y, int rows) {
-  const T *from = plane.ahead + static_cast<ptrdiff_t>(y) * plane.width, *end = from + rows * plane.width;
-  for (; from < end; from += kCacheLine / sizeof(T)) __builtin_prefetch(from);
+  fetch_run<true>(plane.ahead + static_cast<ptrdiff_t>(y) * plane.width, rows * plane.width);
 }
 
 /// The outputs from output o on, OUTPUTS at a time, then fewer.
@@ -173,6 +172,7 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
   if constexpr (OUTPUTS > 1) direct<T, STRIDE, OUTPUTS / 2>(group, o, first_row, rows, weight, bias);
 }
 
+/// As depthwise.
 template <typename T>
 using Depthwise = void (*)(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out,
                            const T* ahead);
@@ -183,16 +183,6 @@ Depthwise<T> choose_depthwise(int in_width, int out_width) {
   return depthwise<T, STRIDE>;
 }
 
-/// Channel c of a stage with one input and one output per group. While its results are written, the caches begin to
-/// fetch as much from `ahead`; null: nothing.
-template <typename T>
-ALWAYS_INLINE void depthwise_channel(Depthwise<T> run, int c, int channels, int height, int in_width, int out_width,
-                                     const Planes<const T>& in, const T* weight, const T* bias, int first_row, int rows,
-                                     const Planes<T>& out, const T* ahead) {
-  run({in.at(c), height, in_width, plane_ahead(in, c, channels, height * in_width)}, first_row, rows, out_width,
-      weight + static_cast<ptrdiff_t>(9) * c, bias ? bias[c] : T(0), out.at(c), ahead);
-}
-
 /// Memory that the caches begin to fetch while a stage is computed, `pixels` pixels with each of its groups.
 template <typename T>
 struct Ahead {
@@ -200,23 +190,17 @@ struct Ahead {
   ptrdiff_t pixels;
 };
 
-template <typename T>
-inline void fetch_run(const T* from, ptrdiff_t pixels) {
-  for (ptrdiff_t at = 0; at < pixels; at += kCacheLine / static_cast<int>(sizeof(T)))
-    __builtin_prefetch(from + at, 0, 2);
-}
-
-/// As spatial_forward; `zeros` is a row of zeros.
+/// As spatial_forward; `zeros` is a row of zeros; `ahead` may be empty.
 template <typename T, int STRIDE>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
                     int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros, const Ahead<T>& ahead) {
   const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage.in_width, stage.out_width);
   const ptrdiff_t pixels = static_cast<ptrdiff_t>(rows) * stage.out_width;
   for (int g = 0; g < stage.group; ++g) {
-    fetch_run(ahead.data + g * ahead.pixels, ahead.pixels);
+    fetch_run<false>(ahead.data + g * ahead.pixels, ahead.pixels);
     if (is_depthwise(stage)) {
-      depthwise_channel(run, g, stage.group, stage.in_height, stage.in_width, stage.out_width, in, weight, bias,
-                        first_row, rows, out, static_cast<const T*>(nullptr));
+      run(plane_at(in, g, stage.group, stage.in_height, stage.in_width), first_row, rows, stage.out_width,
+          weight + static_cast<ptrdiff_t>(9) * g, bias ? bias[g] : T(0), out.at(g), nullptr);
       continue;
     }
     const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);

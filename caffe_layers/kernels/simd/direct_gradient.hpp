@@ -47,7 +47,7 @@ class WeightSums {
       store(to_, load(to_) + reduce_copy(sum_ + done));
     }
     count_ -= done;
-    for (int i = 0; i < count_ && done > 0; ++i) sum_[i] = sum_[done + i];
+    for (int i = 0; i < count_; ++i) sum_[i] = sum_[done + i];
   }
   T* to_;
   int count_ = 0;
@@ -245,14 +245,14 @@ template <typename T>
 void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
                            const T* transposed, const Planes<T>& in_diff, const T* zeros) {
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
+  const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
   if (stage.stride == 1 && is_depthwise(stage)) {
-    const Depthwise<T> run = choose_depthwise<T, 1>(stage.out_width, stage.in_width);
-    return depthwise_channel(run, group, stage.group, stage.out_height, stage.out_width, stage.in_width, out_diff,
-                             transposed, static_cast<const T*>(nullptr), 0, stage.in_height, in_diff,
-                             plane_ahead(in_diff, group, stage.group, stage.in_height * stage.in_width));
+    const int height = stage.in_height, width = stage.in_width;  // the output's too
+    const Depthwise<T> run = choose_depthwise<T, 1>(width, width);
+    return run(plane_at(out_diff, group, stage.group, height, width), 0, height, width, transposed + weights, T(0),
+               in_diff.at(group), plane_ahead(in_diff, group, stage.group, height * width));
   }
   const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
-  const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
   if (stage.stride == 1) {
     return direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, transposed + weights, nullptr);
   }

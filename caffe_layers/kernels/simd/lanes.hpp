@@ -42,45 +42,32 @@ inline Vector<T> shift(Vector<T> x) {
   return __builtin_shuffle(x, Vector<T>{}, from);
 }
 
-/// Pixels FIRST, FIRST + 2, ... of those of a and then b, in pair order.
-template <typename T, int FIRST>
+/// Pixels FIRST, FIRST + 2, ... of those of a and then b: in pair order if PAIRS, else in their own, which is one
+/// instruction only where there is AVX-512.
+template <typename T, int FIRST, bool PAIRS = true>
 inline Vector<T> every_second(Vector<T> a, Vector<T> b) {
   typename VectorOf<T>::Index from = {};
-  for (int pixel = 0; pixel < kLanes<T>; ++pixel) from[pair_lane<T>(pixel)] = 2 * pixel + FIRST;
-  return __builtin_shuffle(a, b, from);
-}
-
-/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; `even` and `odd` in pair order.
-template <typename T, int HALF>
-inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
-  typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) {
-    from[lane] = pair_lane<T>((HALF * kLanes<T> + lane) / 2) + lane % 2 * kLanes<T>;
-  }
-  return __builtin_shuffle(even, odd, from);
-}
-
-/// Pixels FIRST, FIRST + 2, ... of those of a and then b, in their own order: one instruction where there is AVX-512.
-template <typename T, int FIRST>
-inline Vector<T> pixels_from(Vector<T> a, Vector<T> b) {
-  typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = 2 * lane + FIRST;
+  for (int pixel = 0; pixel < kLanes<T>; ++pixel) from[PAIRS ? pair_lane<T>(pixel) : pixel] = 2 * pixel + FIRST;
   return __builtin_shuffle(a, b, from);
 }
 template <typename T>
 inline Vector<T> even_pixels(Vector<T> a, Vector<T> b) {
-  return pixels_from<T, 0>(a, b);
+  return every_second<T, 0, false>(a, b);
 }
 template <typename T>
 inline Vector<T> odd_pixels(Vector<T> a, Vector<T> b) {
-  return pixels_from<T, 1>(a, b);
+  return every_second<T, 1, false>(a, b);
 }
 
-/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...
-template <typename T, int HALF>
-inline Vector<T> join_pixels(Vector<T> even, Vector<T> odd) {
+/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; PAIRS: `even` and `odd` are in
+/// pair order.
+template <typename T, int HALF, bool PAIRS = true>
+inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = (HALF * kLanes<T> + lane) / 2 + lane % 2 * kLanes<T>;
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    const int pixel = (HALF * kLanes<T> + lane) / 2;
+    from[lane] = (PAIRS ? pair_lane<T>(pixel) : pixel) + lane % 2 * kLanes<T>;
+  }
   return __builtin_shuffle(even, odd, from);
 }
 

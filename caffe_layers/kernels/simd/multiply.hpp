@@ -191,11 +191,7 @@ inline int multiply_columns(const Product<T>& product, const T* const* in, ptrdi
   int column = begin;
   for (; column + (WHOLE ? VECTORS * kLanes<T> : 1) <= end; column += VECTORS * kLanes<T>) {
     Vector<T> sum[BLOCK][VECTORS];
-#pragma GCC unroll 8
-    for (int b = 0; b < BLOCK; ++b) {
-#pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; ++v) sum[b][v] = !PLAIN && product.bias ? broadcast(product.bias[b]) : Vector<T>{};
-    }
+    start_sums<T, BLOCK>(PLAIN ? nullptr : product.bias, sum);
     if (!PLAIN && product.finish->top) fetch_ahead<T, BLOCK, VECTORS>(out, column, *product.finish);
     if constexpr (INPUTS) {
       add_products<T, BLOCK, VECTORS, WHOLE, INPUTS>(in, in_at + column, product.weight, row, lanes, sum);

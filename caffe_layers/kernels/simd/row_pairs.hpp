@@ -79,11 +79,7 @@ inline void direct_pairs(const Plane<T>* in, int inputs, int y, int rows, const 
                          ptrdiff_t out_at) {
   constexpr int kLines = 2 * PAIRS + 1;
   Vector<T> sum[OUTPUTS][PAIRS];
-#pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
-    for (int p = 0; p < PAIRS; ++p) sum[o][p] = bias ? broadcast(bias[o]) : Vector<T>{};
-  }
+  start_sums<T, OUTPUTS>(bias, sum);
   for (int i = 0; i < inputs; ++i) {
     Vector<T> line[kLines];
 #pragma GCC unroll 9

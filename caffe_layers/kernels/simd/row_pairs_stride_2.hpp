@@ -49,11 +49,7 @@ template <typename T, int OUTPUTS, int PAIRS>
 inline void direct_pairs_stride_2(const Plane<T>* in, int inputs, int y, int rows, const T* weight, const T* bias,
                                   T* const* out, ptrdiff_t out_at) {
   Vector<T> sum[OUTPUTS][PAIRS];
-#pragma GCC unroll 4
-  for (int o = 0; o < OUTPUTS; ++o) {
-#pragma GCC unroll 4
-    for (int p = 0; p < PAIRS; ++p) sum[o][p] = bias ? broadcast(bias[o]) : Vector<T>{};
-  }
+  start_sums<T, OUTPUTS>(bias, sum);
   for (int i = 0; i < inputs; ++i) {
 #pragma GCC unroll 3
     for (int ky = 0; ky < 3; ++ky) {
@@ -127,7 +123,8 @@ void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, in
 #pragma GCC unroll 4
     for (int row = 0; row < 4; ++row, to += kLanes<T>) {
       const Vector<T> even = sum[row % 2 * 2], odd = sum[row % 2 * 2 + 1];
-      if (2 * y + row < height) store(to, row < 2 ? join_pixels<T, 0>(even, odd) : join_pixels<T, 1>(even, odd));
+      if (2 * y + row < height)
+        store(to, row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd));
     }
   }
 }

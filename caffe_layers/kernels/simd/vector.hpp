@@ -84,6 +84,23 @@ inline Vector<T> broadcast(T value) {
   return value - Vector<T>{};
 }
 
+/// sum[o][i] = bias[o] for `OUTPUTS` outputs; bias null: zero.
+template <typename T, int OUTPUTS, int COUNT>
+ALWAYS_INLINE void start_sums(const T* bias, Vector<T> (*sum)[COUNT]) {
+#pragma GCC unroll 8
+  for (int o = 0; o < OUTPUTS; ++o) {
+#pragma GCC unroll 4
+    for (int i = 0; i < COUNT; ++i) sum[o][i] = bias ? broadcast(bias[o]) : Vector<T>{};
+  }
+}
+
+/// The caches begin to fetch `pixels` values: the second level's, or if NEAR the first level's.
+template <bool NEAR, typename T>
+inline void fetch_run(const T* from, ptrdiff_t pixels) {
+  constexpr int kStep = kCacheLine / static_cast<int>(sizeof(T));
+  for (ptrdiff_t at = 0; at < pixels; at += kStep) __builtin_prefetch(from + at, 0, NEAR ? 3 : 2);
+}
+
 #if defined(__AVX512F__)
 constexpr int kRegisterBytes = 64;
 #elif defined(__AVX__)
