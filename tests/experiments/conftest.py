@@ -1,11 +1,14 @@
+import contextlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
 
+from experiments.train import newest_snapshot
 from prototxt_gen.proto import pb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,3 +56,18 @@ def project(tmp_path, lmdb_of_noise):
              "image": {"channels": 3, "height": 32, "width": 32}, "mean": [127.5] * 3, "std": [73.9] * 3}  # fmt: skip
     (tmp_path / "data/cifar10/dataset.json").write_text(json.dumps(facts))
     return tmp_path
+
+
+@pytest.fixture
+def wait_for_snapshot(project):
+    """Waits until a training of the project has one that is written to its end: from less it could not go on."""
+
+    def wait(name: str) -> None:
+        prefix = f"experiments/runs/{name}/{Path(name).parent.name}"
+        deadline = time.monotonic() + 300
+        with contextlib.chdir(project):  # snapshots name their model relative to the project's root
+            while not newest_snapshot(prefix):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    return wait

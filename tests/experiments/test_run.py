@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ def run(project, *args):
 def start(project, *args) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command(*args), cwd=project, env=env, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for_snapshot(folder: Path) -> None:
-    deadline = time.monotonic() + 300
-    while not list(folder.glob("*.solverstate")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def record(project, name):
@@ -61,7 +53,7 @@ def test_several_runs_are_trained_and_recorded_and_not_trained_again(project):
     assert (project / "experiments/results/table4/a/seed1_e2.json").read_text() == before
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project):
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project, wait_for_snapshot):
     name = "table4/a/seed1_e40"
     folder = project / "experiments/runs" / name
     assert run(project, "table4/a", "--seed", 1).returncode == 0
@@ -70,7 +62,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(project):
     (project / f"experiments/results/{name}.json").unlink()
 
     process = start(project, "table4/a", "--seed", 1)
-    wait_for_snapshot(folder)
+    wait_for_snapshot(name)
     (caffe,) = children(process.pid)
     process.kill()
     os.kill(caffe, signal.SIGKILL)
@@ -97,9 +89,9 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
-def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project):
+def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project, wait_for_snapshot):
     process = start(project, "table4/a", "table4/b", "--seed", 1)
-    wait_for_snapshot(project / "experiments/runs/table4/a/seed1_e40")
+    wait_for_snapshot("table4/a/seed1_e40")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
@@ -115,10 +107,10 @@ def test_a_run_that_fails_leaves_the_others_alone(project):
     assert record(project, "table4/a/seed1_e1") and record(project, "table4/b/seed1_e1")
 
 
-def test_a_training_with_other_settings_is_not_gone_on_with(project):
+def test_a_training_with_other_settings_is_not_gone_on_with(project, wait_for_snapshot):
     folder = project / "experiments/runs/table4/a/seed1_e40"
     process = start(project, "table4/a", "--seed", 1)
-    wait_for_snapshot(folder)
+    wait_for_snapshot("table4/a/seed1_e40")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=300)
     solver = folder / "solver.prototxt"
@@ -127,10 +119,11 @@ def test_a_training_with_other_settings_is_not_gone_on_with(project):
     assert result.returncode == 1 and f"{folder} has snapshots of a training with other settings" in result.stderr
 
 
-def test_two_trainings_of_one_folder_do_not_meet(project):
-    process = start(project, "table4/a", "--seed", 1)
-    wait_for_snapshot(project / "experiments/runs/table4/a/seed1_e40")
-    result = run(project, "table4/a", "--seed", 1)
+def test_two_trainings_of_one_folder_do_not_meet(project, wait_for_snapshot):
+    args = ("table4/a", "--seed", 1, "--epochs", 400)  # long enough not to end before the second one starts
+    process = start(project, *args)
+    wait_for_snapshot("table4/a/seed1_e400")
+    result = run(project, *args)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=300)
     assert result.returncode == 1 and "train.log is being written by a training that still runs" in result.stderr
