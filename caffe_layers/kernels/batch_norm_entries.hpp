@@ -13,7 +13,6 @@ namespace caffe_layers {
 DECLARE_BATCH_NORM(reference)
 DECLARE_BATCH_NORM(portable)
 DECLARE_BATCH_NORM(avx2)
-DECLARE_BATCH_NORM(avx512)
 #undef DECLARE_BATCH_NORM
 
 }  // namespace caffe_layers

@@ -9,7 +9,6 @@ template <typename T>
 const std::vector<BatchNormKernel<T>>& batch_norm_kernels() {
   static const std::vector<BatchNormKernel<T>> kernels = {
 #if defined(__x86_64__)
-    {"avx512", cpu_has_avx512, batch_norm_forward_avx512, batch_norm_backward_avx512},
     {"avx2", cpu_has_avx2, batch_norm_forward_avx2, batch_norm_backward_avx2},
 #endif
     {"portable", any_cpu, batch_norm_forward_portable, batch_norm_backward_portable},

@@ -1,11 +1,12 @@
 #pragma once
 
-// One source for every instruction set: batch_norm_{portable,avx2,avx512}.cpp include it, each compiled for its own.
+// One source for every instruction set: batch_norm_{portable,avx2}.cpp include it, each compiled for its own.
 // Everything is in an anonymous namespace and only C headers are used, so that no AVX copy of a shared function exists.
 //
 // Each thread takes a few neighbouring channels and makes all its passes over them: a channel of a batch (64 x 32 x 32
 // floats are 256 KB) stays in the caches, so memory is read once per tensor, not once per pass. The first pass over a
-// tensor fetches the next image's channels, which are far away and which the processor does not foresee. Sums go
+// tensor fetches the next image's channels, which are far away and which the processor does not foresee; the last pass
+// fetches the next channels of the image, so that memory is not idle while a thread computes from its caches. Sums go
 // through the images in order, whatever the number of threads.
 
 #include <omp.h>
@@ -97,11 +98,12 @@ void normalise(const BatchNormForward<T>& p, int begin, int end) {
     for (int c = begin; c < end; ++c) {
       const size_t first = offset(p.shape, n, c);
       const T *x = p.x + first, *residual = p.residual + (kResidual ? first : 0);
-      const size_t ahead = to_next_image(p.shape, n);
+      const size_t ahead = to_next_image(p.shape, n), next_channels = size_t(end - begin) * p.shape.spatial;
       T* y = p.y + first;
       const Affine<T> norm = affine<T>(p, c);
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
+        fetch<V>(x + next_channels + i);
         V value = norm(load<V>(x + i));
         if (kResidual) {
           fetch<V>(residual + ahead + i);
@@ -218,8 +220,10 @@ void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<
       const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
       const T b = of_x[c - begin], a = constant[c - begin];
       T* x_diff = p.x_diff + first;
+      const size_t next_channels = size_t(end - begin) * p.shape.spatial;
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
+        gradient.fetch_ahead(v, next_channels + i);
         store(x_diff + i,
               gradient(v, i) * gradient.norm.scale + ((load<V>(gradient.x + i) - gradient.norm.mean) * b + a));
       });
