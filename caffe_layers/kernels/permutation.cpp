@@ -49,32 +49,36 @@ std::vector<int> checked_table(const std::vector<std::uint32_t>& index, int chan
 /// Below this size, threads cost more than they save.
 constexpr std::size_t kSerialBytes = 32 << 10;
 
-/// Planes from this size on are fetched ahead: processors do not foresee where the next one is. Shorter ones are copied
-/// as fast as they are asked for.
-constexpr std::size_t kFetchedBytes = 1 << 10;
-
-/// The second-level cache begins to fetch these bytes.
-void fetch_lines(const void* from, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
-}
+/// Planes are fetched this far ahead: processors do not foresee where the next one is. Not those of less than
+/// kFetchedBytes in the caches, which are copied as fast as they are asked for.
+constexpr std::size_t kAheadBytes = 4 << 10, kFetchedBytes = 1 << 10;
 
 #ifdef __SSE2__
-/// Copies whole 64-byte lines to aligned memory past the caches, which begin to fetch those from `next` on.
-void stream_lines(const void* from, std::size_t bytes, void* to, const void* next) {
-  const auto *source = static_cast<const __m128i*>(from), *ahead = static_cast<const __m128i*>(next);
+constexpr std::size_t kLine = 64;
+
+/// Copies whole lines, aligned to 16 bytes, past the caches if STREAM. Meanwhile the second-level cache begins to fetch
+/// as many from `ahead` on: each is asked for twice, for then it comes sooner (Zen 4: 36 instead of 28 GB/s on one
+/// core).
+template <bool STREAM>
+void copy_lines(const void* from, std::size_t bytes, void* to, const void* ahead) {
+  const auto* source = static_cast<const __m128i*>(from);
   auto* target = static_cast<__m128i*>(to);
   for (std::size_t i = 0; i < bytes / sizeof(__m128i); i += 4) {
-    __builtin_prefetch(ahead + i, 0, 2);
-    const __m128i a = _mm_loadu_si128(source + i), b = _mm_loadu_si128(source + i + 1);
-    const __m128i c = _mm_loadu_si128(source + i + 2), d = _mm_loadu_si128(source + i + 3);
-    _mm_stream_si128(target + i, a);
-    _mm_stream_si128(target + i + 1, b);
-    _mm_stream_si128(target + i + 2, c);
-    _mm_stream_si128(target + i + 3, d);
+    __builtin_prefetch(static_cast<const __m128i*>(ahead) + i, 0, 2);
+    __builtin_prefetch(static_cast<const __m128i*>(ahead) + i + 2, 0, 2);
+    const __m128i line[] = {_mm_loadu_si128(source + i), _mm_loadu_si128(source + i + 1),
+                            _mm_loadu_si128(source + i + 2), _mm_loadu_si128(source + i + 3)};
+    for (int k = 0; k < 4; ++k)
+      STREAM ? _mm_stream_si128(target + i + k, line[k]) : _mm_store_si128(target + i + k, line[k]);
   }
 }
 #else
-void stream_lines(const void* from, std::size_t bytes, void* to, const void*) { std::memcpy(to, from, bytes); }
+constexpr std::size_t kLine = 1;
+
+template <bool STREAM>
+void copy_lines(const void* from, std::size_t bytes, void* to, const void*) {
+  std::memcpy(to, from, bytes);
+}
 #endif
 
 }  // namespace
@@ -104,26 +108,24 @@ std::vector<int> invert_permutation(const std::vector<int>& perm) {
 template <typename T>
 void permute_channels(const T* bottom, const int* perm, int batch, int channels, std::size_t plane, T* top) {
   const std::size_t plane_bytes = plane * sizeof(T), bytes = plane_bytes * channels * batch;
-  // Not at that size itself: such a tensor is copied faster through a third-level cache of four times as much.
-  const bool stream =
-      bytes > kStreamedBytes && plane_bytes % 64 == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0;
+  const bool stream = bytes >= kStreamedBytes;
+  const bool lines = plane_bytes % kLine == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0 &&
+                     (stream || plane_bytes >= kFetchedBytes);
+  const auto copy = stream ? copy_lines<true> : copy_lines<false>;
+  const int planes_ahead = static_cast<int>(std::max<std::size_t>(1, kAheadBytes / plane_bytes));
 #pragma omp parallel if (bytes > kSerialBytes)
   {
 #pragma omp for collapse(2) schedule(static)
     for (int n = 0; n < batch; ++n) {
       for (int c = 0; c < channels; ++c) {
-        const std::size_t image = static_cast<std::size_t>(n) * channels;
-        const T* from = bottom + (image + perm[c]) * plane;
-        T* to = top + (image + c) * plane;
-        const auto ahead = [&](int planes) {
-          return bottom + (image + perm[std::min(c + planes, channels - 1)]) * plane;
-        };
-        if (stream) {
-          stream_lines(from, plane_bytes, to, ahead(1));
+        const T* image = bottom + static_cast<std::size_t>(n) * channels * plane;
+        const T* from = image + perm[c] * plane;
+        T* to = top + (static_cast<std::size_t>(n) * channels + c) * plane;
+        if (lines) {
+          copy(from, plane_bytes, to, image + perm[std::min(c + planes_ahead, channels - 1)] * plane);
         } else if (plane == 1) {
           *to = *from;
         } else {
-          if (plane_bytes >= kFetchedBytes) fetch_lines(ahead(4), plane_bytes);
           std::memcpy(to, from, plane_bytes);
         }
       }
