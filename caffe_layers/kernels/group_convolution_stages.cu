@@ -12,6 +12,17 @@ __device__ __forceinline__ int source_channel(const StageTables& tables, int cha
   return tables.source ? tables.source[channel] : channel;
 }
 
+/// What one thread computes: a value of one image. Images together may have more than 2^32: between stages, no blob
+/// limits them.
+struct Place {
+  int n;
+  unsigned at;
+};
+__device__ __forceinline__ Place own_place(unsigned image) {
+  const size_t index = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
+  return {static_cast<int>(index / image), static_cast<unsigned>(index % image)};
+}
+
 /// out[n][destination[o]][y][x] = bias[o] + sum over i, ky, kx of
 ///   w[o][i][ky][kx] * in[n][source[g * I + i]][y * stride - pad + ky * dilation][likewise x]; one thread per output.
 /// Then the residual (may be null, laid out as out) and the ReLU.
@@ -20,10 +31,9 @@ __global__ void forward_kernel(StageShape s, StageTables tables, const T* __rest
                                const T* __restrict__ bias, const T* __restrict__ residual, bool relu,
                                T* __restrict__ out) {
   const unsigned plane = s.out_height * s.out_width;
-  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
-  if (index >= s.batch * s.out_channels * plane) return;
-  const int x = index % s.out_width, y = index % plane / s.out_width;
-  const int o = index / plane % s.out_channels, n = index / plane / s.out_channels;
+  const auto [n, at_in_image] = own_place(s.out_channels * plane);
+  if (n >= s.batch) return;
+  const int x = at_in_image % s.out_width, y = at_in_image % plane / s.out_width, o = at_in_image / plane;
   const int first_in = o / s.group_out * s.group_in;
   T sum = bias ? bias[o] : T(0);
   for (int i = 0; i < s.group_in; ++i) {
@@ -62,10 +72,9 @@ template <typename T>
 __global__ void backward_data_kernel(StageShape s, StageTables tables, const T* __restrict__ weight,
                                      const T* __restrict__ out_diff, T* __restrict__ in_diff) {
   const unsigned plane = s.in_height * s.in_width;
-  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
-  if (index >= s.batch * s.in_channels * plane) return;
-  const int in_x = index % s.in_width, in_y = index % plane / s.in_width;
-  const int i = index / plane % s.in_channels, n = index / plane / s.in_channels;
+  const auto [n, at_in_image] = own_place(s.in_channels * plane);
+  if (n >= s.batch) return;
+  const int in_x = at_in_image % s.in_width, in_y = at_in_image % plane / s.in_width, i = at_in_image / plane;
   const int first_out = i / s.group_in * s.group_out;
   T sum = 0;
   for (int k = 0; k < s.group_out; ++k) {

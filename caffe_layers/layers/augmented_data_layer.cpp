@@ -113,7 +113,12 @@ void AugmentedDataLayer<Dtype>::SetUpPosition() {
     Require(spec.lr_mult() == 0, "param has lr_mult " + std::to_string(spec.lr_mult()) +
                                      "; its blob is the place in the data and must not be learned: leave param out");
   }
-  if (!this->blobs_.empty()) return;  // given with the parameters
+  if (!this->blobs_.empty()) {  // given with the parameters
+    const vector<int> shape = {2};
+    Require(this->blobs_.size() == 1 && this->blobs_[0]->shape() == shape,
+            "blobs must be one of 2 values, the place in the data, as snapshots have it");
+    return;
+  }
   this->blobs_.resize(1);
   this->blobs_[0].reset(new Blob<Dtype>(vector<int>{2}));
   std::fill_n(this->blobs_[0]->mutable_cpu_data(), 2, Dtype(0));

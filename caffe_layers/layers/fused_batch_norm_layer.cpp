@@ -18,6 +18,8 @@ void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, 
   CHECK_GE(bottom[0]->num_axes(), 2) << Title() << "bottom has shape " << bottom[0]->shape_string()
                                      << ": must be N x C or N x C x ...";
   CHECK_GE(param.eps(), 0) << Title() << "eps is " << param.eps() << ": must not be negative";
+  CHECK(param.moving_average_fraction() >= 0 && param.moving_average_fraction() <= 1)
+      << Title() << "moving_average_fraction is " << param.moving_average_fraction() << ": must be in 0 .. 1";
   shape_.channels = bottom[0]->shape(1);
   use_global_stats_ = param.has_use_global_stats() ? param.use_global_stats() : this->phase_ == TEST;
   moving_average_fraction_ = param.moving_average_fraction();
@@ -26,7 +28,7 @@ void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, 
   const bool reference = param.engine() == FusedBatchNormParameter::REFERENCE;
   kernel_ =
       reference ? &caffe_layers::reference_batch_norm_kernel<Dtype>() : &caffe_layers::pick_batch_norm_kernel<Dtype>();
-  LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
+  if (Caffe::mode() == Caffe::CPU) LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
   CreateParameters();
   FixStatistics();
 }
@@ -37,7 +39,9 @@ void FusedBatchNormLayer<Dtype>::CreateParameters() {
   const vector<vector<int>> shapes = {{channels}, {channels}, {1}, {channels}, {channels}};
   this->param_propagate_down_.resize(kParameterBlobs, true);
   if (!this->blobs_.empty()) {  // given by `blobs` in the prototxt, as in stock layers
-    CHECK_EQ(this->blobs_.size(), kParameterBlobs) << Title() << "wrong number of parameter blobs";
+    CHECK_EQ(this->blobs_.size(), kParameterBlobs)
+        << Title() << "has " << this->blobs_.size() << " parameter blobs: must be " << kParameterBlobs
+        << ": mean, variance, factor, gamma, beta";
     for (int b = 0; b < kParameterBlobs; ++b) {
       CHECK(this->blobs_[b]->shape() == shapes[b])
           << Title() << "parameter blob " << b << " has shape " << this->blobs_[b]->shape_string() << ": must be "
@@ -80,10 +84,12 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
                                            << ": must be that of x, " << x.shape_string();
     CHECK_NE(bottom[b], top[0]) << Title() << "top and residual are the same blob: only x can be worked on in place";
   }
-  if (top[0] == bottom[0])
+  if (top[0] == bottom[0]) {
     input_.ReshapeLike(x);
-  else
+    output_.ReshapeLike(x);
+  } else {
     top[0]->ReshapeLike(x);
+  }
   for (size_t t = 1; t < top.size(); ++t) {
     CHECK(std::find(bottom.begin(), bottom.end(), top[t]) == bottom.end())
         << Title() << "the second top is one of the bottoms: must be a blob of its own";
@@ -92,19 +98,33 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
 }
 
 template <typename Dtype>
+const Dtype* FusedBatchNormLayer<Dtype>::Address(const Blob<Dtype>& blob) {
+  return Caffe::mode() == Caffe::GPU ? blob.gpu_data() : blob.cpu_data();
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y) {
+  const bool same = x.data() == output_.data();
+  if (!same || Address(x) == output_address_) {
+    Blob<Dtype>& last = same ? input_ : output_;
+    last.ReshapeLike(x);
+    if (last.data()->size() == x.data()->size()) return y->ShareData(last);
+  }
+  Blob<Dtype> fresh(vector<int>(1, x.data()->size() / sizeof(Dtype)));
+  fresh.ReshapeLike(x);
+  y->ShareData(fresh);
+}
+
+template <typename Dtype>
 const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype>*>& bottom,
                                                          const vector<Blob<Dtype>*>& top) {
   if (top[0] != bottom[0]) return *bottom[0];
-  Blob<Dtype>* blob = top[0];
-  const size_t bytes = blob->data()->size();  // what the blob relies on until it asks for more: maybe more than count()
-  if (input_.data()->size() != bytes) {
-    Blob<Dtype> memory(vector<int>(1, bytes / sizeof(Dtype)));
-    memory.ReshapeLike(*blob);
-    input_.ShareData(memory);
-  }
-  Blob<Dtype> x(blob->shape());
-  x.ShareData(*blob);
-  blob->ShareData(input_);
+  Blob<Dtype> x(bottom[0]->shape());
+  x.ShareData(*bottom[0]);
+  ShareOutputMemory(x, top[0]);
+  output_.ReshapeLike(x);
+  output_.ShareData(*top[0]);
+  output_address_ = Address(output_);
   input_.ShareData(x);
   return input_;
 }

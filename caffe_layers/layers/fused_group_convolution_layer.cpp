@@ -60,7 +60,9 @@ void FusedGroupConvolutionLayer<Dtype>::CreateParameters() {
   const bool given = !this->blobs_.empty();  // by `blobs` in the prototxt, as in stock layers
   const string layer = Title();
   if (given) {
-    CHECK_EQ(this->blobs_.size(), shapes.size()) << layer << "wrong number of parameter blobs";
+    CHECK_EQ(this->blobs_.size(), shapes.size())
+        << layer << "has " << this->blobs_.size() << " parameter blobs: must be " << shapes.size()
+        << ": of each stage the weights and, unless bias_term is false, the bias";
   }
   this->blobs_.resize(shapes.size());
   for (size_t b = 0; b < shapes.size(); ++b) {

@@ -1,7 +1,6 @@
 #include "caffe_layers/layer_params.hpp"
 
 #include <cstdint>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -21,9 +20,11 @@ void require(bool condition, const string& field, int64_t value, const string& a
   if (!condition) throw std::invalid_argument(field + " is " + to_string(value) + ": " + advice);
 }
 
+/// At most this, so that places in an input, in pixels, can be computed in 32 bits.
+constexpr uint32_t kMost = (1u << 29) - 1;
+
 int positive(uint32_t value, const string& field) {
-  require(value > 0 && value <= static_cast<uint32_t>(std::numeric_limits<int>::max()), field, value,
-          "must be at least 1 and below 2^31");
+  require(value > 0 && value <= kMost, field, value, "must be at least 1 and below 2^29");
   return static_cast<int>(value);
 }
 
@@ -49,7 +50,7 @@ GroupConvolutionStage stage_from_param(const FusedGroupConvolutionParameter::Sta
   stage.kernel = positive(param.kernel_size(), "kernel_size");
   stage.stride = positive(param.stride(), "stride");
   stage.dilation = positive(param.dilation(), "dilation");
-  require(param.pad() <= std::numeric_limits<int>::max() / 4, "pad", param.pad(), "must be below 2^29");
+  require(param.pad() <= kMost, "pad", param.pad(), "must be below 2^29");
   stage.pad = static_cast<int>(param.pad());
   stage.bias = param.bias_term();
   require(stage.kernel % 2 == 1, "kernel_size", stage.kernel, "must be odd");

@@ -190,10 +190,12 @@ TEST(FusedGroupConvolutionLayerDeathTest, NamesLayerStageFieldValueAndRemedy) {
        "'block' .*stage 2 of 2: group is 5: must divide .* 12 input channels "
        ".its input is the output of stage 1"},
       {"stage { num_output: 12 group: 0 }", "stage 1 of 1: group is 0: must be at least 1"},
-      {"stage { num_output: 4000000000 }", "stage 1 of 1: num_output is 4000000000: must be .* below 2.31"},
+      {"stage { num_output: 4000000000 }", "stage 1 of 1: num_output is 4000000000: must be .* below 2.29"},
       {"stage { num_output: 12 kernel_size: 2 }", "stage 1 of 1: kernel_size is 2: must be odd"},
       {"stage { num_output: 12 kernel_size: 0 }", "stage 1 of 1: kernel_size is 0: must be at least 1"},
       {"stage { num_output: 12 stride: 0 }", "stage 1 of 1: stride is 0: must be at least 1"},
+      {"stage { num_output: 12 stride: 2147483647 pad: 2 }",
+       "stage 1 of 1: stride is 2147483647: must be .* below 2.29"},
       {"stage { num_output: 12 dilation: 0 }", "stage 1 of 1: dilation is 0: must be at least 1"},
       {"stage { num_output: 12 pad: 4000000000 }", "stage 1 of 1: pad is 4000000000: must be below"},
       {"stage { num_output: 12 kernel_size: 7 }",
@@ -227,7 +229,8 @@ TEST(FusedGroupConvolutionLayerDeathTest, NamesLayerAndShapeOfWrongBlobs) {
                "'block' .*residual has shape 2 6 4 6 .288.: must be that of the top, 2 12 4 6 .576.");
   LayerParameter with_blobs = layer_param(dw);
   layer.blobs()[1]->ToProto(with_blobs.add_blobs());
-  EXPECT_DEATH(FusedGroupConvolutionLayer<float>(with_blobs).SetUp({&bottom}, {&top}), "'block' .*number of parameter");
+  EXPECT_DEATH(FusedGroupConvolutionLayer<float>(with_blobs).SetUp({&bottom}, {&top}),
+               "'block' .*has 1 parameter blobs: must be 2: of each stage the weights");
   layer.blobs()[1]->ToProto(with_blobs.add_blobs());
   EXPECT_DEATH(FusedGroupConvolutionLayer<float>(with_blobs).SetUp({&bottom}, {&top}),
                "'block' .*parameter blob 0 has shape 12 .12.: must be 12 1 3 3 .108.");

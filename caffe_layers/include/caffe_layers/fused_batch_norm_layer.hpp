@@ -74,7 +74,14 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   void LoadGlobalStatistics();
   void UpdateMovingAverage();
 
-  Blob<Dtype> input_;  // in place: x
+  /// In place: gives y memory as large as x's. The one that x had in the pass before, where the layer in front wrote x
+  /// into y's last one; else, where that layer brings memory of its own each time, as data layers do, one of ours.
+  void ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y);
+  /// Where the data lies on the current device.
+  static const Dtype* Address(const Blob<Dtype>& blob);
+
+  Blob<Dtype> input_, output_;     // in place: x, and y's memory
+  const Dtype* output_address_{};  // which a data layer exchanges behind output_'s back
   const caffe_layers::BatchNormKernel<Dtype>* kernel_;
 };
 
