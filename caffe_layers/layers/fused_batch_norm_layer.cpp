@@ -4,6 +4,7 @@
 
 #include "caffe/filler.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe_layers/device_memory.hpp"
 
 namespace caffe {
 
@@ -28,7 +29,7 @@ void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, 
   const bool reference = param.engine() == FusedBatchNormParameter::REFERENCE;
   kernel_ =
       reference ? &caffe_layers::reference_batch_norm_kernel<Dtype>() : &caffe_layers::pick_batch_norm_kernel<Dtype>();
-  if (Caffe::mode() == Caffe::CPU) LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
+  if (!on_gpu()) LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
   CreateParameters();
   FixStatistics();
 }
@@ -98,14 +99,9 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
 }
 
 template <typename Dtype>
-const Dtype* FusedBatchNormLayer<Dtype>::Address(const Blob<Dtype>& blob) {
-  return Caffe::mode() == Caffe::GPU ? blob.gpu_data() : blob.cpu_data();
-}
-
-template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y) {
   const bool same = x.data() == output_.data();
-  if (!same || Address(x) == output_address_) {
+  if (!same || device_data(x) == output_address_) {
     Blob<Dtype>& last = same ? input_ : output_;
     last.ReshapeLike(x);
     if (last.data()->size() == x.data()->size()) return y->ShareData(last);
@@ -124,15 +120,9 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
   ShareOutputMemory(x, top[0]);
   output_.ReshapeLike(x);
   output_.ShareData(*top[0]);
-  output_address_ = Address(output_);
+  output_address_ = device_data(output_);
   input_.ShareData(x);
   return input_;
-}
-
-template <typename Dtype>
-const Blob<Dtype>& FusedBatchNormLayer<Dtype>::Input(const vector<Blob<Dtype>*>& bottom,
-                                                     const vector<Blob<Dtype>*>& top) const {
-  return top[0] == bottom[0] ? input_ : *bottom[0];
 }
 
 template <typename Dtype>
@@ -164,21 +154,56 @@ void FusedBatchNormLayer<Dtype>::UpdateMovingAverage() {
 }
 
 template <typename Dtype>
-void FusedBatchNormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  if (use_global_stats_) LoadGlobalStatistics();
+caffe_layers::BatchNormForward<Dtype> FusedBatchNormLayer<Dtype>::ForwardPass(const vector<Blob<Dtype>*>& bottom,
+                                                                              const vector<Blob<Dtype>*>& top) {
   caffe_layers::BatchNormForward<Dtype> pass = {};
   pass.shape = shape_;
-  pass.x = KeepInput(bottom, top).cpu_data();
-  pass.residual = bottom.size() > 1 ? bottom[1]->cpu_data() : nullptr;
-  pass.gamma = this->blobs_[kGamma]->cpu_data();
-  pass.beta = this->blobs_[kBeta]->cpu_data();
+  pass.x = device_data(KeepInput(bottom, top));
+  pass.residual = bottom.size() > 1 ? device_data(*bottom[1]) : nullptr;
+  pass.gamma = device_data(*this->blobs_[kGamma]);
+  pass.beta = device_data(*this->blobs_[kBeta]);
   pass.eps = eps_;
   pass.relu = relu_;
   pass.batch_statistics = !use_global_stats_;
-  pass.mean = mean_.mutable_cpu_data();
-  pass.variance = variance_.mutable_cpu_data();
-  pass.y = top[0]->mutable_cpu_data();
-  kernel_->forward(pass);
+  pass.mean = mutable_device_data(&mean_);
+  pass.variance = mutable_device_data(&variance_);
+  pass.y = mutable_device_data(top[0]);
+  return pass;
+}
+
+template <typename Dtype>
+caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(const vector<Blob<Dtype>*>& top,
+                                                                                const vector<bool>& propagate_down,
+                                                                                const vector<Blob<Dtype>*>& bottom) {
+  const auto parameter_diff = [this](int blob) {
+    return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
+  };
+  ShareSkipGradient(top, propagate_down, bottom);
+  caffe_layers::BatchNormBackward<Dtype> pass = {};
+  pass.shape = shape_;
+  pass.x = device_data(top[0] == bottom[0] ? input_ : *bottom[0]);
+  pass.y = device_data(*top[0]);
+  pass.residual = bottom.size() > 1;
+  pass.gamma = device_data(*this->blobs_[kGamma]);
+  pass.beta = device_data(*this->blobs_[kBeta]);
+  pass.eps = eps_;
+  pass.relu = relu_;
+  pass.batch_statistics = !use_global_stats_;
+  pass.mean = device_data(mean_);
+  pass.variance = device_data(variance_);
+  pass.y_diff = device_diff(*top[0]);
+  pass.skip_diff = top.size() > 1 ? device_diff(*top[1]) : nullptr;
+  pass.x_diff = propagate_down[0] ? mutable_device_diff(bottom[0]) : nullptr;
+  pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? mutable_device_diff(bottom[1]) : nullptr;
+  pass.gamma_diff = parameter_diff(kGamma);
+  pass.beta_diff = parameter_diff(kBeta);
+  return pass;
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  if (use_global_stats_) LoadGlobalStatistics();
+  kernel_->forward(ForwardPass(bottom, top));
   if (!use_global_stats_) UpdateMovingAverage();
   if (top.size() > 1) top[1]->ShareData(*top[0]);
 }
@@ -186,29 +211,7 @@ void FusedBatchNormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                               const vector<Blob<Dtype>*>& bottom) {
-  const auto parameter_diff = [this](int blob) {
-    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_cpu_diff() : nullptr;
-  };
-  ShareSkipGradient(top, propagate_down, bottom);
-  caffe_layers::BatchNormBackward<Dtype> pass = {};
-  pass.shape = shape_;
-  pass.x = Input(bottom, top).cpu_data();
-  pass.y = top[0]->cpu_data();
-  pass.residual = bottom.size() > 1;
-  pass.gamma = this->blobs_[kGamma]->cpu_data();
-  pass.beta = this->blobs_[kBeta]->cpu_data();
-  pass.eps = eps_;
-  pass.relu = relu_;
-  pass.batch_statistics = !use_global_stats_;
-  pass.mean = mean_.cpu_data();
-  pass.variance = variance_.cpu_data();
-  pass.y_diff = top[0]->cpu_diff();
-  pass.skip_diff = top.size() > 1 ? top[1]->cpu_diff() : nullptr;
-  pass.x_diff = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : nullptr;
-  pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? bottom[1]->mutable_cpu_diff() : nullptr;
-  pass.gamma_diff = parameter_diff(kGamma);
-  pass.beta_diff = parameter_diff(kBeta);
-  kernel_->backward(pass);
+  kernel_->backward(BackwardPass(top, propagate_down, bottom));
 }
 
 #ifdef CPU_ONLY

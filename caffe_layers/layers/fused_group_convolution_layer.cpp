@@ -4,6 +4,7 @@
 
 #include "caffe/filler.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe_layers/device_memory.hpp"
 #include "caffe_layers/kernels/workspace.hpp"
 #include "caffe_layers/layer_params.hpp"
 
@@ -95,7 +96,7 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
                                        << ": must be that of the top, " << Blob<Dtype>(shape).shape_string();
   }
   top[0]->Reshape(shape);
-  if (Caffe::mode() == Caffe::CPU) PickKernel();
+  if (!on_gpu()) PickKernel();
 }
 
 template <typename Dtype>
@@ -113,10 +114,25 @@ caffe_layers::ChainParameters<Dtype> FusedGroupConvolutionLayer<Dtype>::Paramete
   caffe_layers::ChainParameters<Dtype> parameters;
   for (size_t s = 0; s < chain_.stages.size(); ++s) {
     const int b = WeightBlob(s);
-    parameters.weight.push_back(this->blobs_[b]->cpu_data());
-    parameters.bias.push_back(chain_.stages[s].bias ? this->blobs_[b + 1]->cpu_data() : nullptr);
+    parameters.weight.push_back(device_data(*this->blobs_[b]));
+    parameters.bias.push_back(chain_.stages[s].bias ? device_data(*this->blobs_[b + 1]) : nullptr);
   }
   return parameters;
+}
+
+template <typename Dtype>
+caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients(Blob<Dtype>* bottom) const {
+  const auto diff = [this](int blob) {
+    return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
+  };
+  caffe_layers::ChainGradients<Dtype> gradients;
+  gradients.bottom = bottom ? mutable_device_diff(bottom) : nullptr;
+  for (size_t s = 0; s < chain_.stages.size(); ++s) {
+    const int b = WeightBlob(s);
+    gradients.weight.push_back(diff(b));
+    gradients.bias.push_back(chain_.stages[s].bias ? diff(b + 1) : nullptr);
+  }
+  return gradients;
 }
 
 template <typename Dtype>
@@ -147,19 +163,9 @@ template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
                                                      const vector<bool>& propagate_down,
                                                      const vector<Blob<Dtype>*>& bottom) {
-  const auto diff = [this](int blob) {
-    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_cpu_diff() : nullptr;
-  };
-  caffe_layers::ChainGradients<Dtype> gradients;
-  gradients.bottom = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : nullptr;
-  for (size_t s = 0; s < chain_.stages.size(); ++s) {
-    const int b = WeightBlob(s);
-    gradients.weight.push_back(diff(b));
-    gradients.bias.push_back(chain_.stages[s].bias ? diff(b + 1) : nullptr);
-  }
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
   kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), BackwardEpilogue(top, propagate_down, bottom),
-                    gradients, workspace);
+                    Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace);
 }
 
 #ifdef CPU_ONLY

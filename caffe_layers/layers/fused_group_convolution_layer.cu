@@ -29,15 +29,9 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& 
     channel_tables_.Reshape({static_cast<int>(tables.size())});
     std::copy(tables.begin(), tables.end(), channel_tables_.mutable_cpu_data());
   }
-  caffe_layers::ChainParameters<Dtype> parameters;
-  for (size_t s = 0; s < chain_.stages.size(); ++s) {
-    const int b = WeightBlob(s);
-    parameters.weight.push_back(this->blobs_[b]->gpu_data());
-    parameters.bias.push_back(chain_.stages[s].bias ? this->blobs_[b + 1]->gpu_data() : nullptr);
-  }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false));
   const Dtype* residual = bottom.size() > 1 ? bottom[1]->gpu_data() : nullptr;
-  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters,
+  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(),
                  {top[0]->mutable_gpu_data(), residual}, workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
@@ -47,20 +41,6 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
                                                      const vector<bool>& propagate_down,
                                                      const vector<Blob<Dtype>*>& bottom) {
   const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
-  const auto diff = [this](int blob) {
-    return this->param_propagate_down_[blob] ? this->blobs_[blob]->mutable_gpu_diff() : nullptr;
-  };
-  caffe_layers::ChainParameters<Dtype> parameters;
-  caffe_layers::ChainGradients<Dtype> gradients;
-  gradients.bottom = propagate_down[0] ? bottom[0]->mutable_gpu_diff() : nullptr;
-  for (size_t s = 0; s < chain_.stages.size(); ++s) {
-    const int b = WeightBlob(s);
-    const bool bias = chain_.stages[s].bias;
-    parameters.weight.push_back(this->blobs_[b]->gpu_data());
-    parameters.bias.push_back(bias ? this->blobs_[b + 1]->gpu_data() : nullptr);
-    gradients.weight.push_back(diff(b));
-    gradients.bias.push_back(bias ? diff(b + 1) : nullptr);
-  }
   const int count = top[0]->count();
   const bool residual = bottom.size() > 1 && propagate_down[1];
   const Dtype* top_diff = top[0]->gpu_diff();
@@ -72,8 +52,8 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
     top_diff = diff;
   }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
-  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), parameters, top_diff, gradients, workspace,
-                  cudaStream_t());
+  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(), top_diff,
+                  Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
 

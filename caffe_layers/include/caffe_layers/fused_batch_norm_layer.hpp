@@ -52,14 +52,12 @@ class FusedBatchNormLayer : public Layer<Dtype> {
 
   enum ParameterBlob { kMean, kVariance, kFactor, kGamma, kBeta, kParameterBlobs };
 
-  /// Forward's first step: x, kept for backward where the layer works in place.
-  const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  /// Backward's x.
-  const Blob<Dtype>& Input(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) const;
-  /// Backward's first step: lets the residual's gradient, if there is one and it is asked for, overwrite the second
-  /// top's.
-  void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
-                         const vector<Blob<Dtype>*>& bottom) const;
+  /// The operands of a pass, on the current device. Forward's x is kept for backward where the layer works in place.
+  caffe_layers::BatchNormForward<Dtype> ForwardPass(const vector<Blob<Dtype>*>& bottom,
+                                                    const vector<Blob<Dtype>*>& top);
+  caffe_layers::BatchNormBackward<Dtype> BackwardPass(const vector<Blob<Dtype>*>& top,
+                                                      const vector<bool>& propagate_down,
+                                                      const vector<Blob<Dtype>*>& bottom);
 
   caffe_layers::BatchNormShape shape_;
   bool use_global_stats_, relu_;
@@ -74,11 +72,14 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   void LoadGlobalStatistics();
   void UpdateMovingAverage();
 
+  /// x; in place it moves to input_, and y gets other memory.
+  const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
+  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's.
+  void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                         const vector<Blob<Dtype>*>& bottom) const;
   /// In place: gives y memory as large as x's. The one that x had in the pass before, where the layer in front wrote x
   /// into y's last one; else, where that layer brings memory of its own each time, as data layers do, one of ours.
   void ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y);
-  /// Where the data lies on the current device.
-  static const Dtype* Address(const Blob<Dtype>& blob);
 
   Blob<Dtype> input_, output_;     // in place: x, and y's memory
   const Dtype* output_address_{};  // which a data layer exchanges behind output_'s back

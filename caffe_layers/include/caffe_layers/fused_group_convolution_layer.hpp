@@ -66,7 +66,9 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
  private:
   void CreateParameters();
   void PickKernel();
+  /// Parameters and gradients on the current device; bottom null: its gradient is not asked for.
   caffe_layers::ChainParameters<Dtype> Parameters() const;
+  caffe_layers::ChainGradients<Dtype> Gradients(Blob<Dtype>* bottom) const;
   /// Writes the residual's gradient if asked for; returns the convolutions'.
   const Dtype* BackwardEpilogue(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                 const vector<Blob<Dtype>*>& bottom);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "caffe/blob.hpp"
+#include "caffe/common.hpp"
+
+namespace caffe {
+
+// A blob's values on the device that Caffe::mode() names, brought there if need be.
+
+inline bool on_gpu() { return Caffe::mode() == Caffe::GPU; }
+
+template <typename Dtype>
+const Dtype* device_data(const Blob<Dtype>& blob) {
+  return on_gpu() ? blob.gpu_data() : blob.cpu_data();
+}
+
+template <typename Dtype>
+Dtype* mutable_device_data(Blob<Dtype>* blob) {
+  return on_gpu() ? blob->mutable_gpu_data() : blob->mutable_cpu_data();
+}
+
+template <typename Dtype>
+const Dtype* device_diff(const Blob<Dtype>& blob) {
+  return on_gpu() ? blob.gpu_diff() : blob.cpu_diff();
+}
+
+template <typename Dtype>
+Dtype* mutable_device_diff(Blob<Dtype>* blob) {
+  return on_gpu() ? blob->mutable_gpu_diff() : blob->mutable_cpu_diff();
+}
+
+}  // namespace caffe
