@@ -1,5 +1,5 @@
 // Caffe's host memory comes from malloc, which puts large blocks 16 bytes behind a page's start: every 64-byte load of
-// an AVX-512 kernel then touches two cache lines (batch norm's forward pass: 0.81 instead of 0.66 ms for 64x64x32x32).
+// an AVX-512 kernel then touches two cache lines (batch norm, when it had one: 0.81 instead of 0.66 ms forward).
 // And its pages have 4 KB: a channel of an image each, and a miss of the address translation each. With pages of 2 MB
 // where the system has them (Linux's setting "madvise" or "always") a training step takes 6 % less.
 // Only CaffeMallocHost, which syncedmem.cpp alone calls, sees another malloc here; free() fits both.
