@@ -19,7 +19,14 @@ from prototxt_gen.layer_shapes import per_axis
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import add_output_options, blob_arrays, check_free, with_blobs, write_files
+from prototxt_gen.weights import (
+    add_output_options,
+    batch_norm_statistics,
+    blob_arrays,
+    check_free,
+    with_blobs,
+    write_files,
+)
 
 try:
     import onnx
@@ -127,10 +134,9 @@ def _permutation(export, layer, count):
 
 
 def _batch_norm(export, layer, count):
-    mean, variance, factor = blob_arrays(layer, count.blobs)
-    average = 0 if factor[0] == 0 else 1 / factor[0]
-    constants = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean)}
-    constants.update(mean=mean * average, variance=variance * average)
+    (channels,) = count.blobs[0]
+    mean, variance = batch_norm_statistics(layer, channels)
+    constants = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean), "mean": mean, "variance": variance}
     epsilon = layer.batch_norm_param.eps
     export.last("BatchNormalization", layer, count, export.bottoms(layer), constants, epsilon=epsilon)
 
