@@ -199,6 +199,28 @@ def test_fused_batch_norm_of_the_batch_has_no_onnx():
         to_onnx(net)
 
 
+NAMES = """
+layer { name: "input" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }
+layer { name: "r" type: "ReLU" bottom: "x" top: "x" }
+layer { name: "x" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
+layer { name: "a" type: "Eltwise" bottom: "x" bottom: "x" top: "r" }
+layer { name: "b" type: "Eltwise" bottom: "x" bottom: "r" top: "x.product" }
+layer { name: "c" type: "Eltwise" bottom: "x" bottom: "x.product" top: "x.scale" }
+"""
+
+
+def test_layers_named_like_blobs_in_onnx():
+    net = parse(NAMES)
+    for values in ([2, 3], [0.5, 1]):
+        net.layer[2].blobs.add(shape=pb.BlobShape(dim=[2]), data=values)
+    model = to_onnx(net).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["x.scale"]
+    x = np.random.default_rng(3).standard_normal((4, 2, 3, 3)).astype(np.float32)
+    scaled = np.maximum(x, 0) * np.reshape([2, 3], (2, 1, 1)) + np.reshape([0.5, 1], (2, 1, 1))
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], 4 * scaled, rtol=1e-6)
+
+
 def test_weights_that_do_not_fit():
     net = trained(parse(OTHERS))
     del net.layer[2].blobs[0].data[3:]
