@@ -117,6 +117,8 @@ def _wrong(values) -> str:
             return f"{key} is {values[key]!r} instead of a {kind.__name__}"
     if not 0 <= values["test_accuracy"] <= 100:
         return f"test_accuracy is {values['test_accuracy']}, not a percentage"
+    if values["train_seconds"] < 0:
+        return f"train_seconds is {values['train_seconds']}, a negative time"
     for key in CURVES:
         points = values["curve"].get(key)
         if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
