@@ -36,7 +36,7 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(TrainingError):
-    """It was asked to stop, and did so at a snapshot."""
+    """It was asked to stop, and did; the same command goes on."""
 
 
 def snapshot_prefix(path: Path, solver: "pb.SolverParameter") -> str:
@@ -101,6 +101,8 @@ class Training:
 
     def run(self) -> CaffeLog:
         """Trains to the end, and returns the log. Raises TrainingError, Stopped, or Invalid."""
+        if self._stopping:
+            raise Stopped("stopped before it started; the same command goes on")
         solver = self._read_solver()
         command = [caffe_binary(), "train", f"--solver={self.solver}", *self.options]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +115,8 @@ class Training:
             log.write(f"{ATTEMPT}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {machine.code()} {shlex.join(command)}\n")
             progress = Progress(solver.max_iter, batch_size(Path(solver.net or solver.train_net)), self.label)
             status = self._follow(command, log, progress)
+        if status == -signal.SIGINT:  # Caffe catches it from shortly after its start to shortly before its end
+            raise Stopped(f"stopped with no new snapshot; the same command goes on (full log: {self.log})")
         if status != 0:
             killed = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             raise TrainingError(f"caffe: {progress.fatal or killed} (full log: {self.log})")
@@ -121,7 +125,7 @@ class Training:
         return read_log(self.log)
 
     def stop(self) -> None:
-        """Caffe makes a snapshot and stops, if it is running, or as soon as it does."""
+        """Caffe makes a snapshot and stops, if it is running; else it does not start."""
         self._stopping = True
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)

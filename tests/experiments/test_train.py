@@ -4,11 +4,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from experiments import train
 from experiments.caffe_log import read_log
-from experiments.train import batch_size, caffe_binary, newest_snapshot
+from experiments.run import Queue
+from experiments.train import Stopped, Training, batch_size, caffe_binary, newest_snapshot
 from prototxt_gen.proto import pb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +118,40 @@ def test_the_batch_size_is_that_of_the_training_data(tmp_path, kind, param):
     assert batch_size(tmp_path / "net.prototxt") == 7
     (tmp_path / "net.prototxt").write_text(NET)
     assert batch_size(tmp_path / "net.prototxt") is None is batch_size(tmp_path / "none.prototxt")
+
+
+def test_what_is_stopped_before_it_starts_does_not_start(tmp_path):
+    training = Training(tmp_path / "none.prototxt", tmp_path / "train.log")
+    training.stop()
+    with pytest.raises(Stopped, match="stopped before it started; the same command goes on"):
+        training.run()
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_stop_before_caffe_catches_signals_is_no_failure(tmp_path, monkeypatch):
+    """A program that SIGINT ends stands for Caffe in its first tenth of a second."""
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
+    (tmp_path / "caffe").write_text("#!/bin/sh\nkill -INT $$\n")
+    (tmp_path / "caffe").chmod(0o755)
+    monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
+    with pytest.raises(Stopped, match="stopped with no new snapshot; the same command goes on"):
+        Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+
+
+def test_a_queue_that_is_stopped_while_a_run_is_prepared_stops_it_too():
+    stopped = []
+
+    class SlowJob:
+        name = "slow"
+
+        def train(self, started):
+            queue.stop()
+            started(SimpleNamespace(stop=lambda: stopped.append(self.name)))
+            raise Stopped("stopped before it started")
+
+    queue = Queue()
+    queue.train(SlowJob())
+    assert stopped == ["slow"] and not queue.failed and not queue.running
 
 
 def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):
