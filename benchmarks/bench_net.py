@@ -20,7 +20,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_report import MODES, ROOT, markdown, origin, this_command, write_chart
+from benchmarks.bench_report import CRASHED, MODES, ROOT, markdown, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
 from benchmarks.traffic import copy_bandwidth, step_bytes
 from prototxt_gen import make_net
@@ -84,7 +84,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", args.steps, args.threads)
         for engine, title in ENGINES.items()
     }
-    medians = {title: statistics.median(steps) for title, steps in times.items() if steps}
+    medians = {title: statistics.median(steps) if steps else CRASHED for title, steps in times.items()}
     traffic = {
         "gigabytes": step_bytes(folder / name / "fused" / "train_val.prototxt") / 1e9,
         "copy_gb_s": in_a_process_of_its_own(copy_bandwidth, args.threads),

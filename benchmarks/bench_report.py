@@ -8,6 +8,7 @@ from experiments import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
+CRASHED = "crashed"  # in the place of ms
 
 
 def commit() -> str:
@@ -39,6 +40,9 @@ def markdown(results: list[dict], batch: int, of: dict | None = None) -> str:
     lines += ["| net | | ms / step | images / s | times ours | peak MB |", "|---|---|---|---|---|---|"]
     for result in results:
         for title, ms in result["ms"].items():
+            if ms == CRASHED:
+                lines.append(f"| {result['net']} | {title} | {CRASHED} | | | |")
+                continue
             peak = result["peak_mb"].get(title)
             lines.append(
                 f"| {result['net']} | {title} | {ms:.1f} | {1000 * batch / ms:.0f} | {ms / result['ms']['ours']:.1f} "
@@ -122,7 +126,8 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     width = 0.8 / len(titles)
     for k, title in enumerate(titles):
         positions = [i + (k - (len(titles) - 1) / 2) * width for i in range(len(results))]
-        bars = axes.bar(positions, [result["ms"].get(title, float("nan")) for result in results], width, label=title)
+        times = [result["ms"].get(title, CRASHED) for result in results]
+        bars = axes.bar(positions, [float("nan") if ms == CRASHED else ms for ms in times], width, label=title)
         axes.bar_label(bars, fmt=lambda ms: f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}", fontsize=8)
     axes.set_xticks(range(len(results)), [result["net"] for result in results])
     axes.set_ylabel(unit)
