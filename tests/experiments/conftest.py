@@ -64,10 +64,25 @@ def wait_for_snapshot(project):
 
     def wait(name: str) -> None:
         prefix = f"experiments/runs/{name}/{Path(name).parent.name}"
-        deadline = time.monotonic() + 300
         with contextlib.chdir(project):  # snapshots name their model relative to the project's root
-            while not newest_snapshot(prefix):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: newest_snapshot(prefix))
 
     return wait
+
+
+@pytest.fixture
+def wait_for_iterations(project):
+    """Waits until a training of the project iterates: from then on a signal to stop leaves a snapshot."""
+
+    def wait(name: str) -> None:
+        log = project / "experiments/runs" / name / "train.log"
+        wait_until(lambda: log.exists() and "Iteration 0 " in log.read_text())
+
+    return wait
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
