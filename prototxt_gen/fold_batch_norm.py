@@ -15,6 +15,7 @@ import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_fused import to_fused
@@ -61,7 +62,7 @@ def _fold_one(graph: Graph, i: int) -> list[int]:
     if not chain:
         return []
     norms, behind = [i], graph.next(i)
-    if behind is not None and _is_plain_scale(layers[behind]):
+    if behind is not None and scales_channels(layers[behind]):
         norms.append(behind)
     top = layers[norms[-1]].top[0]
     if not graph.untouched(top, [*chain, *norms], reading=True):
@@ -92,11 +93,6 @@ def _convolution_before(graph: Graph, i: int) -> list[int]:
         if layer.type == "Convolution":
             return chain if layer.convolution_param.axis == 1 and len(layer.bottom) == 1 else []
         reader = before
-
-
-def _is_plain_scale(layer) -> bool:
-    param = layer.scale_param
-    return layer.type == "Scale" and len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1
 
 
 def _factors(norms, channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,12 @@ def per_axis(param, field_name: str, axes: int, default: int) -> list[int]:
     return values * axes if len(values) == 1 else values
 
 
+def scales_channels(layer) -> bool:
+    """True for a Scale by learned numbers, one for each channel."""
+    param = layer.scale_param
+    return layer.type == "Scale" and len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1
+
+
 def _convolution(layer, bottoms, transposed=False):
     param, shape = layer.convolution_param, bottoms[0]
     channel_axis = param.axis % len(shape)

@@ -16,7 +16,7 @@ import numpy as np
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.complexity import count_net, included
 from prototxt_gen.input_shapes import is_data_layer, net_inputs
-from prototxt_gen.layer_shapes import per_axis
+from prototxt_gen.layer_shapes import per_axis, scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_stock import to_stock
@@ -151,11 +151,8 @@ def _batch_norm(export, layer, count):
 
 
 def _scale(export, layer, count):
-    param, shape = layer.scale_param, count.tops[0]
-    _require(
-        layer, len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1, "anything but a scale per channel"
-    )
-    scale, *bias = (blob.reshape(-1, *[1] * (len(shape) - 2)) for blob in blob_arrays(layer, count.blobs))
+    _require(layer, scales_channels(layer), "anything but a scale per channel")
+    scale, *bias = (blob.reshape(-1, *[1] * (len(count.tops[0]) - 2)) for blob in blob_arrays(layer, count.blobs))
     if not bias:
         export.last("Mul", layer, count, export.bottoms(layer), {"scale": scale})
         return
