@@ -8,6 +8,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from experiments import report
 from experiments.train import newest_snapshot
 from prototxt_gen.proto import pb
 
@@ -86,3 +87,11 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take seconds."""
+    for name in ("scatter", "learning_curves"):
+        monkeypatch.setattr(report, name, lambda results: [])
+    monkeypatch.setattr(report, "FIGURES", ())
