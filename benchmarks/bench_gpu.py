@@ -19,10 +19,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.bench_report import commit
+from benchmarks.bench_report import ROOT, commit, relative
 from benchmarks.gpu_report import markdown
 
-ROOT = Path(__file__).resolve().parents[1]
 NETS = ("igcv2_c64_d20", "igcv2star_c216_d20", "igcv1_c48_d20", "xception_c35_d20")
 BATCHES = (64, 256)
 BLOCKS = "igcv2-c64|igcv2star-c216|igcv1-c48|xception-c35"
@@ -198,7 +197,7 @@ def run(args) -> int:
             record["results"][name] = measure()
             print("done")
         except Failed as error:  # the others go on
-            record["results"][name] = {"error": str(error)}
+            record["results"][name] = {"error": relative(str(error))}
             print(error)
         path.write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(record))

@@ -24,7 +24,8 @@ if not __package__:
 
 import numpy as np
 
-from benchmarks.bench_net import KEEP_MEMORY, ROOT, machine, this_command
+from benchmarks.bench_net import KEEP_MEMORY
+from benchmarks.bench_report import ROOT, described, origin, this_command
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
 from benchmarks.traffic import Copy
 from prototxt_gen.layer_shapes import EFFECTS
@@ -228,7 +229,7 @@ def permutation_markdown(rows: list[PermutationRow]) -> str:
 def markdown(rows: list[Row], of: dict | None = None) -> str:
     lines = []
     if of:
-        lines += [f"{of['cpu']}, {of['threads']} threads, float32, commit {of['commit']}; `{of['command']}`.", ""]
+        lines += [f"{described(of)}, float32; `{of['command']}`.", ""]
     lines += [
         "| block | ours ms, fwd / bwd | GFLOP/s | GB/s | copy ms | fwd in copies | limit ms | of it "
         "| stock ms | x ours | PyTorch ms | x ours |",
@@ -274,7 +275,7 @@ def main() -> int:
     except ImportError:
         print("PyTorch is not installed: its columns stay empty (pip install torch)")
         modes = []
-    rows = []
+    rows, of = [], origin(args.threads) | {"command": this_command()}  # of the code as it starts
     for name, net in read_shapes(ROOT / "benchmarks/group_convolution_shapes.txt").items():
         if re.match(args.blocks, name):
             rows.append(bench(name, net, args, modes))
@@ -283,14 +284,12 @@ def main() -> int:
     print(permutation_markdown(permutations))
     args.out.mkdir(parents=True, exist_ok=True)
     record = {
-        "machine": machine(args.threads) | this_command(),
+        "machine": of,
         "rows": [asdict(row) for row in rows],
         "permutations": [asdict(row) for row in permutations],
     }
     (args.out / "group_convolution.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "group_convolution.md").write_text(
-        markdown(rows, record["machine"]) + "\n" + permutation_markdown(permutations)
-    )
+    (args.out / "group_convolution.md").write_text(markdown(rows, of) + "\n" + permutation_markdown(permutations))
     print(f"written: {args.out}/group_convolution.json, group_convolution.md")
     return 0
 

@@ -22,8 +22,8 @@ if not __package__:
 import numpy as np
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_net import KEEP_MEMORY, MODES, ROOT, generate, machine, read_nets
-from benchmarks.bench_report import inference_markdown, write_chart
+from benchmarks.bench_net import KEEP_MEMORY, generate, read_nets
+from benchmarks.bench_report import MODES, ROOT, inference_markdown, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times
 from prototxt_gen.fold_batch_norm import fold
 from prototxt_gen.proto import read_net, read_weights
@@ -98,7 +98,7 @@ def bench(args, name: str, home: Path, batch: int) -> dict:
         by_type = layer_times(args.caffe, timed, iterations, args.threads, "TEST")
         layers[title] = {kind: [forward] for kind, (forward, _) in by_type.items()}
     medians = {title: statistics.median(steps) for title, steps in times.items()}
-    return {"net": name, "batch": batch, "ms": medians, "layer_ms": layers}
+    return {"net": name, "batch": batch, "ms": medians, "layer_ms": layers, "command": this_command()}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -122,6 +122,7 @@ def main() -> int:
         parser.error(f"no net '{min(wrong)}' in benchmarks/nets.txt: it has {', '.join(nets)}")
     if not args.caffe.exists():
         parser.error(f"no {args.caffe}: run `make` first, or name another with --caffe")
+    of = origin(args.threads)  # of the code as it starts
     with tempfile.TemporaryDirectory(prefix="bench_inference_") as temporary:
         folder = Path(temporary)
         write_images(folder / "data" / "cifar10")
@@ -132,23 +133,23 @@ def main() -> int:
                 for batch in args.batch_sizes:
                     result = bench(args, name, folder / name, batch)
                     print(inference_markdown([result]), flush=True)
-                    write_results([result], machine(args.threads), args.out)  # what ends the run later loses nothing
+                    write_results([result], of, args.out)  # what ends the run later loses nothing
             except (CaffeFailed, subprocess.CalledProcessError) as error:
                 print(f"bench_inference: error: {error}", file=sys.stderr)
                 return 1
     return 0
 
 
-def write_results(results: list[dict], where: dict, folder: Path):
+def write_results(results: list[dict], of: dict, folder: Path):
     """Adds to what the same commit on the same machine has written for other nets and batch sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "inference.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    if before.get("machine") == where:
+    if before.get("machine") == of:
         new = {(result["net"], result["batch"]) for result in results}
         results = [old for old in before["results"] if (old["net"], old["batch"]) not in new] + results
-    path.write_text(json.dumps({"machine": where, "results": results}, indent=1) + "\n")
-    (folder / "inference.md").write_text(inference_markdown(results, where))
+    path.write_text(json.dumps({"machine": of, "results": results}, indent=1) + "\n")
+    (folder / "inference.md").write_text(inference_markdown(results, of))
     labelled = [{**result, "net": f"{result['net']}\nbatch {result['batch']}"} for result in results]
     write_chart(labelled, folder / "inference.png", "ms per batch")
     print(f"written: {folder}/inference.json, inference.md, inference.png")

@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,12 +20,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_report import MODES, commit, markdown, write_chart
+from benchmarks.bench_report import CRASHED, MODES, ROOT, markdown, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
 from benchmarks.traffic import copy_bandwidth, step_bytes
 from prototxt_gen import make_net
 
-ROOT = Path(__file__).resolve().parents[1]
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
     "MALLOC_TRIM_THRESHOLD_": "10000000000",
@@ -86,7 +84,7 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", args.steps, args.threads)
         for engine, title in ENGINES.items()
     }
-    medians = {title: statistics.median(steps) for title, steps in times.items() if steps}
+    medians = {title: statistics.median(steps) if steps else CRASHED for title, steps in times.items()}
     traffic = {
         "gigabytes": step_bytes(folder / name / "fused" / "train_val.prototxt") / 1e9,
         "copy_gb_s": in_a_process_of_its_own(copy_bandwidth, args.threads),
@@ -94,12 +92,12 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
     return {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
 
 
-def write_results(results: list[dict], args):
+def write_results(results: list[dict], of: dict, args):
     """net.json, net.md and net.png in the folder args.out."""
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(args.threads) | this_command(), "batch_size": args.batch_size, "results": results}
+    record = {"machine": of, "batch_size": args.batch_size, "results": results}
     (args.out / "net.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "net.md").write_text(markdown(results, args.batch_size, record["machine"]))
+    (args.out / "net.md").write_text(markdown(results, args.batch_size, of))
     write_chart(results, args.out / "net.png")
 
 
@@ -107,16 +105,6 @@ def in_a_process_of_its_own(function, *arguments):
     """Its memory would count in the peaks of the programs that are started later."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def machine(threads: int) -> dict:
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
-    return {"cpu": model, "kernel": platform.release(), "threads": threads, "commit": commit()}
-
-
-def this_command() -> dict:
-    """What a record's `machine` also says, where one run writes all of it."""
-    return {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -141,7 +129,7 @@ def main() -> int:
         parser.error(f"no net '{min(wrong)}' in benchmarks/nets.txt: it has {', '.join(nets)}")
     if not args.caffe.exists():
         parser.error(f"no {args.caffe}: run `make` first, or name another with --caffe")
-    results = []
+    results, of = [], origin(args.threads) | {"command": this_command()}  # of the code as it starts
     with tempfile.TemporaryDirectory(prefix="bench_net_") as temporary:
         folder = Path(temporary)
         write_images(folder / "data" / "cifar10")
@@ -152,7 +140,7 @@ def main() -> int:
                 print(f"bench_net: error: {error}", file=sys.stderr)
                 return 1
             print(markdown(results[-1:], args.batch_size), flush=True)
-            write_results(results, args)  # each time: what ends the run later loses nothing
+            write_results(results, of, args)  # each time: what ends the run later loses nothing
     print(f"written: {args.out}/net.json, net.md, net.png")
     return 0
 

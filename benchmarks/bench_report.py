@@ -1,32 +1,48 @@
-"""The tables and charts of bench_net.py and bench_inference.py."""
+"""Where the benchmarks' results come from, and the tables and charts of bench_net.py and bench_inference.py."""
 
-import subprocess
+import shlex
+import sys
 from pathlib import Path
 
+from experiments import machine
+
+ROOT = Path(__file__).resolve().parents[1]
 MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
+CRASHED = "crashed"  # in the place of ms
 
 
 def commit() -> str:
-    """Of this checkout; empty where there is no git, as on a machine that got only the files."""
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, cwd=Path(__file__).parent, text=True, capture_output=True).stdout.strip()
-    except OSError:
-        return ""
+    return machine.code("benchmarks", ":!benchmarks/results")
 
 
-def markdown(results: list[dict], batch: int, machine: dict | None = None) -> str:
+def origin(threads: int) -> dict:
+    return machine.hardware(threads, None) | machine.versions() | {"commit": commit()}
+
+
+def this_command() -> str:
+    """As given in the root, wherever that is."""
+    return relative(shlex.join(["python", *sys.argv]))
+
+
+def relative(text: str) -> str:
+    return text.replace(f"{ROOT}/", "")
+
+
+def described(of: dict) -> str:
+    """An origin in a line."""
+    return f"{of['cpu']}, {of['instructions']}, {of['threads']} threads, commit {machine.short(of['commit'])}"
+
+
+def markdown(results: list[dict], batch: int, of: dict | None = None) -> str:
     lines = []
-    if machine:
-        lines += [
-            f"# A training step, batch {batch}",
-            "",
-            f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}; `{machine['command']}`.",
-            "",
-        ]
+    if of:
+        lines += [f"# A training step, batch {batch}", "", f"{described(of)}; `{of['command']}`.", ""]
     lines += ["| net | | ms / step | images / s | times ours | peak MB |", "|---|---|---|---|---|---|"]
     for result in results:
         for title, ms in result["ms"].items():
+            if ms == CRASHED:
+                lines.append(f"| {result['net']} | {title} | {CRASHED} | | | |")
+                continue
             peak = result["peak_mb"].get(title)
             lines.append(
                 f"| {result['net']} | {title} | {ms:.1f} | {1000 * batch / ms:.0f} | {ms / result['ms']['ours']:.1f} "
@@ -71,14 +87,15 @@ def layer_table(result: dict) -> list[str]:
     return rows
 
 
-def inference_markdown(results: list[dict], machine: dict | None = None) -> str:
+def inference_markdown(results: list[dict], of: dict | None = None) -> str:
     """results: of each net and batch size."""
     lines = []
-    if machine:
+    if of:
+        commands = dict.fromkeys(f"`{result['command']}`" for result in results)
         lines += [
             "# Inference, batch norm folded",
             "",
-            f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}; `make bench-net`. "
+            f"{described(of)}; {', '.join(commands)}. "
             "Each runtime through its Python interface: set the input, run, read the output.",
             "",
         ]
@@ -109,7 +126,8 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     width = 0.8 / len(titles)
     for k, title in enumerate(titles):
         positions = [i + (k - (len(titles) - 1) / 2) * width for i in range(len(results))]
-        bars = axes.bar(positions, [result["ms"].get(title, float("nan")) for result in results], width, label=title)
+        times = [result["ms"].get(title, CRASHED) for result in results]
+        bars = axes.bar(positions, [float("nan") if ms == CRASHED else ms for ms in times], width, label=title)
         axes.bar_label(bars, fmt=lambda ms: f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}", fontsize=8)
     axes.set_xticks(range(len(results)), [result["net"] for result in results])
     axes.set_ylabel(unit)

@@ -1,11 +1,14 @@
 """The tables of bench_gpu.py's record."""
 
+from experiments import machine
+
 
 def markdown(record: dict) -> str:
     """record: machine, and results by "blocks / CONTESTANT" and "steps / NET_BATCH / CONTESTANT"."""
     of = record["machine"]
-    machine = ", ".join(str(of[name]) for name in ("gpu", "memory", "driver") if name in of)
-    lines = ["# On a GPU", "", f"{machine}; float32 without TF32, commit {of['commit']}; `make bench-gpu`.", ""]
+    device = ", ".join(str(of[name]) for name in ("gpu", "memory", "driver") if name in of)
+    commit = machine.short(of["commit"])
+    lines = ["# On a GPU", "", f"{device}; float32 without TF32, commit {commit}; `make bench-gpu`.", ""]
     results = record["results"]
     lines += step_table({tuple(k.split(" / ")[1:]): v for k, v in results.items() if k.startswith("steps / ")})
     lines += block_table({k.split(" / ")[1]: v for k, v in results.items() if k.startswith("blocks / ")})

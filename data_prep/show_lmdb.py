@@ -26,7 +26,7 @@ from data_prep.datum import decode_datum, stored_form
 from data_prep.errors import DataError, run_command
 from data_prep.lmdb_io import open_records
 
-Record = tuple[bytes, bytes]
+Record = tuple[str, bytes]  # the key as messages show it, for it need not be text
 
 
 @dataclass
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     names = class_names(args.lmdb)
     print_summary(summary, names)
     samples = [summary.samples[label] for label in sorted(summary.samples)[: args.samples]]
-    originals = [decode_datum(value, key.decode()) for key, value in samples]
+    originals = [decode_datum(value, name) for name, value in samples]
     views = _views(samples, originals, summary, args)
     captions = [names.get(label, str(label)) for _, label in originals]
     out = args.out or Path(f"{args.lmdb.resolve().name}.png")
@@ -86,13 +86,14 @@ def summarize(path: Path) -> Summary:
     summary = Summary(path)
     with open_records(path) as transaction:
         for key, value in transaction.cursor():
-            pixels, label = decode_datum(value, key.decode(errors="replace"))
+            name = key.decode(errors="replace")
+            pixels, label = decode_datum(value, name)
             summary.records += 1
             summary.labels[label] += 1
             summary.forms[stored_form(value), pixels.shape] += 1
             channels = len(pixels)
             summary.statistics.setdefault(channels, ChannelStatistics(channels)).add(pixels[np.newaxis])
-            summary.samples.setdefault(label, (key, value))
+            summary.samples.setdefault(label, (name, value))
     return summary
 
 

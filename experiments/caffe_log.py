@@ -63,6 +63,18 @@ def parse_log(text: str, written: datetime | None = None) -> CaffeLog:
     return log
 
 
+def duration(text: str, written: datetime | None = None) -> float:
+    """Seconds from Caffe's first line in a log's text to its last; none where a clock was set back in between.
+
+    written: as for parse_log.
+    """
+    stamps = [match["stamp"] for line in text.splitlines() if (match := _LINE.match(line))]
+    if not stamps:
+        return 0.0
+    written = written or datetime.now()
+    return max(0.0, _seconds(stamps[-1], written) - _seconds(stamps[0], written))
+
+
 @dataclass
 class _State:
     """train, test: the iterations that lines without one belong to."""
@@ -71,26 +83,27 @@ class _State:
     train: int | None = None
     test: int | None = None
 
-    def seconds(self, stamp: str) -> float:
-        """Since 1970, of a stamp in local time; without a year, the last one that puts it before `written`."""
-        date, _, time = stamp.partition(" ")
-        latest = self.written + timedelta(days=1)
-        years = [""] if len(date) == 8 else range(latest.year, latest.year - 9, -1)  # nine have a 29 February
-        for year in years:
-            try:
-                found = datetime.strptime(f"{year}{date} {time}", "%Y%m%d %H:%M:%S.%f")
-            except ValueError:
-                continue
-            if year == "" or found <= latest:
-                return found.timestamp()
-        return self.written.timestamp()
+
+def _seconds(stamp: str, written: datetime) -> float:
+    """Since 1970, of a stamp in local time; without a year, the last one that puts it before `written`."""
+    date, _, time = stamp.partition(" ")
+    latest = written + timedelta(days=1)
+    years = [""] if len(date) == 8 else range(latest.year, latest.year - 9, -1)  # nine have a 29 February
+    for year in years:
+        try:
+            found = datetime.strptime(f"{year}{date} {time}", "%Y%m%d %H:%M:%S.%f")
+        except ValueError:
+            continue
+        if year == "" or found <= latest:
+            return found.timestamp()
+    return written.timestamp()
 
 
 def _parse_message(text: str, log: CaffeLog, state: _State, stamp: str) -> None:
     if match := _LOSS.match(text):
         state.train = int(match[1])
         _add(log.smoothed_loss, state.train, match[2])
-        log.train_times[state.train] = state.seconds(stamp)
+        log.train_times[state.train] = _seconds(stamp, state.written)
     elif match := _RATE.match(text):
         _add(log.rate, int(match[1]), match[2])
     elif match := _TEST.match(text):
@@ -109,7 +122,7 @@ def _parse_output(match: re.Match, log: CaffeLog, state: _State, stamp: str) -> 
         _add(log.train.setdefault(match[2], []), state.train, match[3])
     elif match[1] == "Test" and state.test is not None:
         _add(log.test.setdefault(match[2], []), state.test, match[3])
-        log.test_times[state.test] = state.seconds(stamp)
+        log.test_times[state.test] = _seconds(stamp, state.written)
 
 
 def _add(values: list[tuple[int, float]], iteration: int, value: str) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from experiments import machine
-from experiments.caffe_log import CaffeLog
+from experiments.caffe_log import CaffeLog, duration
 from experiments.catalogue import Run, catalogue
 from experiments.records import CURVES, Record, results_folder, thin_out, write_record
 from experiments.train import ATTEMPT, Training, TrainingError
@@ -149,8 +149,5 @@ def attempts(log_text: str) -> list[Attempt]:
     """All starts of caffe in a log, resumed ones too."""
     found = []
     for part in re.split(rf"^{ATTEMPT}", log_text, flags=re.MULTILINE)[1:]:
-        stamps = re.findall(r"^[IWEF](?:\d{4})?(\d{4} \d\d:\d\d:\d\d\.\d+) ", part, re.MULTILINE)
-        times = [datetime.strptime(f"2000{stamp}", "%Y%m%d %H:%M:%S.%f") for stamp in stamps]
-        seconds = (times[-1] - times[0]).total_seconds() if times else 0.0
-        found.append(Attempt(*part.partition("\n")[0].split(" ", 2), seconds))
+        found.append(Attempt(*part.partition("\n")[0].split(" ", 2), duration(part)))
     return found

@@ -9,8 +9,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import numpy as np
-
 from prototxt_gen.command_line import project_root
 
 # What a result depends on; documents and results themselves may differ.
@@ -38,17 +36,37 @@ DIRTY = "-dirty"
 
 
 @functools.cache
-def code() -> str:
-    """The commit, with DIRTY if the code differs from it; of an installed package, its version."""
+def code(*more: str) -> str:
+    """The commit, with DIRTY if the code differs from it; of an installed package, its version.
+
+    more: what else, as git's pathspecs, the result depends on.
+    """
     head = output("git", "rev-parse", "HEAD")
     if not head:
-        return f"caffe-igc-{_version()}"
-    return head + (DIRTY if output("git", "status", "--porcelain", "--", *CODE) else "")
+        return f"caffe-igc-{_version('caffe-igc')}"
+    return head + (DIRTY if output("git", "status", "--porcelain", "--", *CODE, *more) else "")
+
+
+def short(code: str) -> str:
+    """For tables, what code() gives."""
+    commit = code.removesuffix(DIRTY)
+    commit = commit[:10] if re.fullmatch("[0-9a-f]{40}", commit) else commit
+    return commit + " with uncommitted changes" * code.endswith(DIRTY)
+
+
+# Those that our kernels are compiled for, widest first: what a CPU needs for them, as in caffe_layers/kernels/cpu.cpp.
+INSTRUCTIONS = {"AVX-512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "AVX2": {"avx2", "fma"}}
+
+
+def instructions(flags: str) -> str:
+    """The kernels in use on a CPU of these flags."""
+    return next((name for name, needed in INSTRUCTIONS.items() if needed <= set(flags.split())), "baseline")
 
 
 def hardware(threads: int, gpu: str | None) -> dict:
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
+        "instructions": instructions(_field("/proc/cpuinfo", "flags")),
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -58,17 +76,17 @@ def hardware(threads: int, gpu: str | None) -> dict:
 
 def versions() -> dict:
     return {
-        "caffe_igc": _version(),
+        "caffe_igc": _version("caffe-igc"),
         "python": platform.python_version(),
-        "numpy": np.__version__,
+        "numpy": _version("numpy"),
         "blas": _openblas(),
         "os": output("uname", "-sr"),
     }
 
 
-def _version() -> str:
+def _version(package: str) -> str:
     try:
-        return importlib.metadata.version("caffe-igc")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
 

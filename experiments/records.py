@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from experiments import machine
 from prototxt_gen.command_line import Invalid, project_root
 
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -42,8 +43,8 @@ class Record:
     dirty: bool  # code that differs from the commit's
     command: list
     prototxt: dict  # train_val_sha256, solver_sha256
-    hardware: dict  # cpu, cores, threads, memory_gb, gpu
-    versions: dict  # caffe_igc, python, numpy, blas
+    hardware: dict  # machine.hardware
+    versions: dict  # machine.versions
 
     @property
     def path(self) -> Path:
@@ -53,8 +54,7 @@ class Record:
     @property
     def code(self) -> str:
         """Its commits, short, and whether files differed from them."""
-        short = "+".join(commit[:10] for commit in self.commit.split("+"))
-        return short + " with uncommitted changes" * self.dirty
+        return "+".join(map(machine.short, self.commit.split("+"))) + " with uncommitted changes" * self.dirty
 
 
 def results_folder() -> Path:
@@ -117,6 +117,8 @@ def _wrong(values) -> str:
             return f"{key} is {values[key]!r} instead of a {kind.__name__}"
     if not 0 <= values["test_accuracy"] <= 100:
         return f"test_accuracy is {values['test_accuracy']}, not a percentage"
+    if values["train_seconds"] < 0:
+        return f"train_seconds is {values['train_seconds']}, a negative time"
     for key in CURVES:
         points = values["curve"].get(key)
         if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):

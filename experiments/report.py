@@ -82,11 +82,12 @@ def _scope(found: list[Result]) -> str:
 
 
 def machine(record: Record) -> str:
-    """'AMD EPYC, 2 threads of 4 cores, 8 GB', with the GPU in front if there is one."""
+    """'AMD EPYC, AVX-512, 2 threads of 4 cores, 8 GB', with the GPU in front if there is one."""
     has = record.hardware.get
     threads = f"{plural(has('threads'), 'thread')} of {plural(has('cores'), 'core')}" if has("threads") else ""
     memory = f"{has('memory_gb'):g} GB" if has("memory_gb") else ""
-    return ", ".join(part for part in (has("gpu"), has("cpu"), threads, memory) if part) or "unknown"
+    parts = (has("gpu"), has("cpu"), has("instructions"), threads, memory)
+    return ", ".join(part for part in parts if part) or "unknown"
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -133,15 +133,20 @@ class Queue:
         if self.stopping.is_set():
             return
         try:
-            record = job.train(lambda training: self.running.__setitem__(job.name, training))
+            record = job.train(lambda training: self._started(job, training))
             print(f"{job.name}: final test accuracy {record.test_accuracy:.2f} %", flush=True)
-        except Stopped:
-            print(f"{job.name}: stopped at a snapshot; the same command goes on from there", flush=True)
+        except Stopped as stopped:
+            print(f"{job.name}: {stopped}", flush=True)
         except (Invalid, TrainingError, OSError) as error:
             self.failed.append(job.name)
             print(f"error: {job.name}: {error}", file=sys.stderr, flush=True)
         finally:
             self.running.pop(job.name, None)
+
+    def _started(self, job: Job, training: Training) -> None:
+        self.running[job.name] = training
+        if self.stopping.is_set():  # since train() looked
+            training.stop()
 
     def stop(self, *_) -> None:
         """On Ctrl-C or SIGTERM: those that run make a snapshot, the others do not start."""

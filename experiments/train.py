@@ -24,9 +24,10 @@ if not __package__:  # run as a file
 
 from experiments import machine
 from experiments.caffe_log import CaffeLog, read_log
-from prototxt_gen.proto import pb
+from prototxt_gen.command_line import Invalid
+from prototxt_gen.complexity import included
+from prototxt_gen.proto import pb, read_net, read_solver
 
-_FIELD = r'^\s*{}:\s*"?([^"\s]+)"?'
 ATTEMPT = "== "  # begins the line that each start of caffe leaves in the log, with time, code and command
 
 
@@ -35,22 +36,32 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(TrainingError):
-    """It was asked to stop, and did so at a snapshot."""
+    """It was asked to stop, and did; the same command goes on."""
 
 
-def prototxt_field(path: Path, name: str) -> str:
-    """The first value of a field of a prototxt file. Raises TrainingError if it is not there."""
-    match = re.search(_FIELD.format(name), path.read_text(), re.MULTILINE)
-    if not match:
-        raise TrainingError(f"{path}: no {name}")
-    return match[1]
+def snapshot_prefix(path: Path, solver: "pb.SolverParameter") -> str:
+    """As Caffe takes it: of a solver that gives none, or a folder, the solver's name is (part of) it."""
+    if not solver.HasField("snapshot_prefix"):
+        return str(path.with_suffix(""))
+    given = Path(solver.snapshot_prefix)
+    return str(given / path.stem if given.is_dir() else given)
+
+
+def batch_size(net: Path) -> int | None:
+    """Of the training data; None where the net does not say, or cannot be read, of which Caffe says why."""
+    try:
+        layers = [layer for layer in read_net(net).layer if included(layer, "TRAIN")]
+    except Invalid:
+        return None
+    params = (param for layer in layers for _, param in layer.ListFields())
+    return next((param.batch_size for param in params if getattr(param, "batch_size", 0)), None)
 
 
 def newest_snapshot(prefix: str) -> Path | None:
     """PREFIX_iter_N.solverstate with the largest N of those that were written to their end."""
-    found = {}
-    for path in Path(prefix).parent.glob(f"{Path(prefix).name}_iter_*.solverstate"):
-        if match := re.search(r"_iter_(\d+)\.solverstate$", path.name):
+    found, name = {}, re.escape(Path(prefix).name)
+    for path in Path(prefix).parent.glob("*.solverstate"):
+        if match := re.fullmatch(rf"{name}_iter_(\d+)\.solverstate", path.name):
             found[int(match[1])] = path
     return next((found[iteration] for iteration in sorted(found, reverse=True) if _complete(found[iteration])), None)
 
@@ -89,18 +100,23 @@ class Training:
         self._stopping = False
 
     def run(self) -> CaffeLog:
-        """Trains to the end, and returns the log. Raises TrainingError, or Stopped."""
+        """Trains to the end, and returns the log. Raises TrainingError, Stopped, or Invalid."""
+        if self._stopping:
+            raise Stopped("stopped before it started; the same command goes on")
+        solver = self._read_solver()
         command = [caffe_binary(), "train", f"--solver={self.solver}", *self.options]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a+") as log:
             self._lock(log)
-            if snapshot := newest_snapshot(prototxt_field(self.solver, "snapshot_prefix")):
+            if snapshot := newest_snapshot(snapshot_prefix(self.solver, solver)):
                 print(f"{self.label}resuming from {snapshot}", flush=True)
                 command.append(f"--snapshot={snapshot}")
             _cut(log, whole=snapshot is None)
             log.write(f"{ATTEMPT}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {machine.code()} {shlex.join(command)}\n")
-            progress = self._progress()
+            progress = Progress(solver.max_iter, batch_size(Path(solver.net or solver.train_net)), self.label)
             status = self._follow(command, log, progress)
+        if status == -signal.SIGINT:  # Caffe catches it from shortly after its start to shortly before its end
+            raise Stopped(f"stopped with no new snapshot; the same command goes on (full log: {self.log})")
         if status != 0:
             killed = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             raise TrainingError(f"caffe: {progress.fatal or killed} (full log: {self.log})")
@@ -109,7 +125,7 @@ class Training:
         return read_log(self.log)
 
     def stop(self) -> None:
-        """Caffe makes a snapshot and stops, if it is running, or as soon as it does."""
+        """Caffe makes a snapshot and stops, if it is running; else it does not start."""
         self._stopping = True
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -121,14 +137,13 @@ class Training:
         except BlockingIOError:
             raise TrainingError(f"{self.log} is being written by a training that still runs") from None
 
-    def _progress(self) -> "Progress":
-        net = Path(prototxt_field(self.solver, "net"))
-        batch = re.search(_FIELD.format("batch_size"), net.read_text(), re.MULTILINE) if net.exists() else None
-        return Progress(
-            int(prototxt_field(self.solver, "max_iter")),
-            int(batch[1]) if batch else None,  # the first is that of the training data
-            self.label,
-        )
+    def _read_solver(self) -> "pb.SolverParameter":
+        solver = read_solver(self.solver)
+        if not solver.max_iter:
+            raise Invalid(f"{self.solver}: no max_iter")
+        if solver.snapshot_format == pb.SolverParameter.HDF5:  # what a kill left of one could not be told from a whole
+            raise Invalid(f"{self.solver}: snapshot_format HDF5: only from BINARYPROTO, the default, can a run go on")
+        return solver
 
     def _follow(self, command: list[str], log, progress: "Progress") -> int:
         self._process = subprocess.Popen(
@@ -208,7 +223,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         log = Training(args.solver, args.log or args.solver.with_name("train.log"), args.gpu).run()
-    except TrainingError as error:
+    except (Invalid, TrainingError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")

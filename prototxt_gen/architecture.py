@@ -85,7 +85,7 @@ class Architecture:
 
     def plan(self, channels: int, first_stride: int) -> Plan:
         """The whole network for images of so many channels. Raises Invalid."""
-        first_width = self.options.first_width or self.first_width()
+        first_width = self.first_width() if self.options.first_width is None else self.options.first_width
         first = spatial(channels, first_width, stride=first_stride)
         count = blocks_per_stage(self.options.depth)
         if not self.downsampling:
@@ -148,8 +148,9 @@ def make_plan(arch: str, options: Options, channels: int = 3, first_stride: int 
                 f"{arch} has no --{option.replace('_', '-')}: architectures that have it are "
                 + ", ".join(name for name, c in ARCHITECTURES.items() if option in c.uses)
             )
-    if options.width < 1:
-        raise Invalid(f"width {options.width}: a width is at least 1")
+    for option, width in (("width", options.width), ("first-width", options.first_width)):
+        if width is not None and width < 1:
+            raise Invalid(f"--{option} {width}: a width is at least 1")
     try:
         return cls(options).plan(channels, first_stride)
     except Invalid as error:

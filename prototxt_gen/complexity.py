@@ -23,7 +23,10 @@ from prototxt_gen.proto import pb, read_net
 
 @dataclass(frozen=True)
 class LayerCount:
-    """One layer. values: numbers in its blobs; learned: those of them that training changes by gradients."""
+    """One layer. values: numbers in its blobs; learned: those of them that training changes by gradients.
+
+    Blobs that a layer before shares count there alone; multiply-adds count wherever they are done.
+    """
 
     name: str
     type: str
@@ -115,20 +118,20 @@ def _count(layer, effect: Effect, shared: set[str]) -> LayerCount:
     for i, blob in enumerate(effect.blobs):
         name = layer.param[i].name if i < len(layer.param) else ""
         if name not in shared:
-            own.append((math.prod(blob), i >= effect.statistics))
+            own.append((blob, i >= effect.statistics))
         if name:
             shared.add(name)
-    convolves = effect.convolution_weights > 0
+    weights = [math.prod(blob) for blob, _ in own if effect.convolution and len(blob) > 1]
     return LayerCount(
         layer.name,
         layer.type,
         effect.tops,
         effect.blobs,
-        sum(n for n, _ in own),
-        sum(n for n, learned in own if learned),
+        sum(math.prod(blob) for blob, _ in own),
+        sum(math.prod(blob) for blob, learned in own if learned),
         effect.multiply_adds,
-        effect.convolution_weights,
-        effect.multiply_adds if convolves else 0,
+        sum(weights),
+        effect.multiply_adds if effect.convolution else 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,7 +53,7 @@ def make_parser() -> Parser:
         sub.add_argument("--channels-per-branch", type=numbers, required=True, metavar="K1,...,KL",
                          help="of each convolution; 1 is a channel-wise one")  # fmt: skip
         sub.add_argument(
-            "--kernel", type=int, default=3, help="size of the first convolution; all others are 1x1 (%(default)s)"
+            "--kernel", type=odd, default=3, help="size of the first convolution; all others are 1x1 (%(default)s)"
         )
     commands.choices["check"].add_argument(
         "--interleave", type=numbers, metavar="G1,...", help="the L - 1 permutations, instead of the generated ones"
@@ -61,7 +62,7 @@ def make_parser() -> Parser:
     for name, help_text in (("widest", "the widest dense block for a budget"), ("sweep", "all K for one L, or all L")):
         sub = commands.add_parser(name, help=help_text)
         sub.add_argument("--params", type=int, required=True, metavar="Q", help="parameters of a block")
-        sub.add_argument("--kernel", type=int, default=3, help="size of the channel-wise convolution (%(default)s)")
+        sub.add_argument("--kernel", type=odd, default=3, help="size of the channel-wise convolution (%(default)s)")
     commands.choices["widest"].add_argument("--layers", type=int, required=True, metavar="L")
     commands.choices["widest"].add_argument(
         "--exact", action="store_true", help="one path only: the product of all K is C"
@@ -86,10 +87,16 @@ def numbers(text: str) -> list[int]:
     return values
 
 
+def odd(text: str) -> int:
+    if not re.fullmatch(r"\d*[13579]", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not an odd number from 1 on")
+    return int(text)
+
+
 def make_block(width: int, per_branch: list[int], kernel: int) -> list[GroupConvolution]:
     """A spatial group convolution, then 1x1 ones, all of one width."""
-    if width < 1 or kernel < 1 or kernel % 2 == 0:
-        raise Invalid(f"--width {width} --kernel {kernel}: the width is at least 1, the kernel odd")
+    if width < 1:
+        raise Invalid(f"--width {width}: a width is at least 1")
     groups = [width // check_branch(width, k) for k in per_branch]
     return [GroupConvolution(width, width, group, 1 if i else kernel) for i, group in enumerate(groups)]
 

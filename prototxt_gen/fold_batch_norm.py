@@ -15,12 +15,14 @@ import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_stock import is_fused, to_stock
 from prototxt_gen.weights import (
     add_output_options,
+    batch_norm_statistics,
     blob_arrays,
     check_free,
     net_files,
@@ -60,12 +62,12 @@ def _fold_one(graph: Graph, i: int) -> list[int]:
     if not chain:
         return []
     norms, behind = [i], graph.next(i)
-    if behind is not None and _is_plain_scale(layers[behind]):
+    if behind is not None and scales_channels(layers[behind]):
         norms.append(behind)
     top = layers[norms[-1]].top[0]
     if not graph.untouched(top, [*chain, *norms], reading=True):
         return []
-    scale, shift = _factors([layers[j] for j in norms])
+    scale, shift = _factors([layers[j] for j in norms], layers[chain[0]].convolution_param.num_output)
     for j in reversed(chain[1:]):  # to the channels in front of the permutation
         order = permutation(layers[j].channel_permutation_param, len(scale))
         scale[order], shift[order] = scale.copy(), shift.copy()
@@ -93,21 +95,12 @@ def _convolution_before(graph: Graph, i: int) -> list[int]:
         reader = before
 
 
-def _is_plain_scale(layer) -> bool:
-    param = layer.scale_param
-    return layer.type == "Scale" and len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1
-
-
-def _factors(norms) -> tuple[np.ndarray, np.ndarray]:
+def _factors(norms, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """BatchNorm [+ Scale] as scale * x + shift, per channel."""
     norm, *scales = norms
-    param, channels = norm.batch_norm_param, len(norm.blobs[0].data) if norm.blobs else 0
-    if param.HasField("use_global_stats") and not param.use_global_stats:
-        raise Invalid(f"layer '{norm.name}' normalises by the batch (use_global_stats: false): it cannot be folded")
-    mean, variance, factor = blob_arrays(norm, [(channels,), (channels,), (1,)])
-    average = 0 if factor[0] == 0 else 1 / factor[0]
-    scale = (variance * average + param.eps) ** -0.5
-    shift = -mean * average * scale
+    mean, variance = batch_norm_statistics(norm, channels)
+    scale = (variance + norm.batch_norm_param.eps) ** -0.5
+    shift = -mean * scale
     for layer in scales:
         gamma, *beta = blob_arrays(layer, [(channels,)] * (1 + layer.scale_param.bias_term))
         scale, shift = scale * gamma, shift * gamma + (beta[0] if beta else 0)

@@ -12,13 +12,16 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Effect:
-    """What a layer makes. statistics: how many of the first blobs are not learned; multiply_adds: of one image."""
+    """What a layer makes. statistics: how many of the first blobs are not learned; multiply_adds: of one image.
+
+    convolution: its blobs of several axes are weights of convolutions.
+    """
 
     tops: list[Shape]
     blobs: list[Shape] = field(default_factory=list)
     statistics: int = 0
     multiply_adds: int = 0
-    convolution_weights: int = 0
+    convolution: bool = False
 
 
 def _per_image(shape: Shape) -> int:
@@ -32,6 +35,12 @@ def per_axis(param, field_name: str, axes: int, default: int) -> list[int]:
         return [getattr(param, f"{short}_h"), getattr(param, f"{short}_w")]
     values = list(getattr(param, field_name)) or [default]
     return values * axes if len(values) == 1 else values
+
+
+def scales_channels(layer) -> bool:
+    """True for a Scale by learned numbers, one for each channel."""
+    param = layer.scale_param
+    return layer.type == "Scale" and len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1
 
 
 def _convolution(layer, bottoms, transposed=False):
@@ -54,7 +63,7 @@ def _convolution(layer, bottoms, transposed=False):
         raise Invalid(f"layer '{layer.name}': a kernel of {'x'.join(map(str, kernel))} leaves nothing of {shape}")
     blobs = [weight] + [(param.num_output,)] * param.bias_term
     tops = [(*shape[:channel_axis], param.num_output, *out) for _ in layer.top]
-    return Effect(tops, blobs, 0, math.prod(weight) * math.prod(places), 0 if transposed else math.prod(weight))
+    return Effect(tops, blobs, 0, math.prod(weight) * math.prod(places), not transposed)
 
 
 def _check_groups(layer, inputs, outputs, group):
@@ -67,7 +76,7 @@ def _check_groups(layer, inputs, outputs, group):
 
 
 def _fused_group_convolution(layer, bottoms):
-    shape, effect = bottoms[0], Effect([])
+    shape, effect = bottoms[0], Effect([], convolution=True)
     for stage in layer.fused_group_convolution_param.stage:
         one = pb.LayerParameter(name=layer.name, top=layer.top)
         param = one.convolution_param
@@ -78,7 +87,6 @@ def _fused_group_convolution(layer, bottoms):
         shape = step.tops[0]
         effect.blobs += step.blobs
         effect.multiply_adds += step.multiply_adds
-        effect.convolution_weights += step.convolution_weights
     effect.tops = [shape]
     return effect
 

@@ -1,6 +1,6 @@
 """Writes layers into a NetParameter: convolution + batch norm + ReLU, residual units, inputs, classifier.
 
-All in our fused layers; engines.py rewrites a net into plain Caffe layers.
+All in our fused layers; to_stock.py rewrites a net into plain Caffe layers.
 """
 
 from collections.abc import Sequence

@@ -40,15 +40,23 @@ def _has_index(layer) -> bool:
 
 def read_net(path: Path) -> "pb.NetParameter":
     """The net in a prototxt. Raises Invalid, naming the file and line."""
+    return _current(_parse(path, pb.NetParameter(), "net"), path, "upgrade_net_proto_text")
+
+
+def read_solver(path: Path) -> "pb.SolverParameter":
+    """The solver in a prototxt. Raises Invalid, naming the file and line."""
+    return _parse(path, pb.SolverParameter(), "solver")
+
+
+def _parse(path: Path, message, kind: str):
     try:
-        net = text_format.Parse(Path(path).read_text(), pb.NetParameter())
+        return text_format.Parse(Path(path).read_text(), message)
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Invalid(f"{path} is not text: a prototxt is wanted here") from None
     except text_format.ParseError as error:
-        raise Invalid(f"{path} is no net in prototxt: line {error}".replace("\n", " ")) from None
-    return _current(net, path, "upgrade_net_proto_text")
+        raise Invalid(f"{path} is no {kind} in prototxt: line {error}".replace("\n", " ")) from None
 
 
 def read_weights(path: Path) -> "pb.NetParameter":

@@ -7,6 +7,8 @@ from prototxt_gen.datasets import Dataset
 from prototxt_gen.proto import pb
 
 STEPS = (1 / 2, 3 / 4, 7 / 8)
+MOST_ITERATIONS = 2**31 - 1
+MOST_ADDED = 100
 
 
 def make_solver(
@@ -52,9 +54,11 @@ def make_solver(
 def schedule(records: int, batch_size: int, epochs: float) -> tuple[int, int]:
     """(max_iter, test_interval): a test about once an epoch, at an interval that divides max_iter.
 
-    Where epochs * records / batch_size has no such divisor, up to a handful of iterations are added.
+    Where epochs * records / batch_size has no such divisor, up to a handful of iterations are added. Raises Invalid.
     """
     epoch = records / batch_size
+    if epochs > (longest := (MOST_ITERATIONS - MOST_ADDED) // epoch):
+        raise Invalid(f"--epochs {epochs:g}: {longest:.0f} are the most, which is as far as Caffe counts iterations")
     iterations = _round(epochs * epoch)
     if iterations < 8:
         raise Invalid(
@@ -63,7 +67,7 @@ def schedule(records: int, batch_size: int, epochs: float) -> tuple[int, int]:
         )
     if epochs <= 1:
         return iterations, iterations
-    for max_iter in range(iterations, iterations + 100):
+    for max_iter in range(iterations, iterations + MOST_ADDED):
         intervals = [i for i in range(math.ceil(epoch / 1.5), int(epoch * 1.5) + 1) if max_iter % i == 0]
         if intervals:
             return max_iter, min(intervals, key=lambda i: abs(i - epoch))

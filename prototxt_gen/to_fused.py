@@ -7,6 +7,7 @@ The fused layer is called X if its parts are called X/..., else like its first c
 
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.proto import pb
 
 
@@ -78,7 +79,7 @@ def _batch_norm_chain(graph: Graph, i: int, gone: set[int]) -> list[int]:
     """Places of BatchNorm, Scale [, Eltwise] [, ReLU] from i on: one FusedBatchNorm, in the place of the last."""
     layers = graph.layers
     scale = graph.next(i) if layers[i].type == "BatchNorm" else None
-    if scale is None or layers[scale].type != "Scale" or not _is_plain_scale(layers[scale]):
+    if scale is None or not (scales_channels(layers[scale]) and layers[scale].scale_param.bias_term):
         return []
     chain = _with_finish(graph, [i, scale], gone)
     return chain if graph.untouched(layers[i].bottom[0], chain) else []
@@ -121,11 +122,6 @@ def _part_tops(graph: Graph, chain: list[int]):
     if others and not any(blob in graph.layers[reader].top for reader in (first, *others)):
         graph.layers[last].top.append(f"{blob}_skip")
         graph.rename(last, blob, f"{blob}_skip", others)
-
-
-def _is_plain_scale(layer) -> bool:
-    param = layer.scale_param
-    return len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1 and param.bias_term
 
 
 def _residual(eltwise, scaled: str) -> str | None:

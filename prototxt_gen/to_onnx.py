@@ -4,6 +4,7 @@ Takes the nets of our generators, in either engine, with batch norm or with it f
 Data layers become inputs; what reads labels (loss, accuracy) is left out.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -15,11 +16,18 @@ import numpy as np
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.complexity import count_net, included
 from prototxt_gen.input_shapes import is_data_layer, net_inputs
-from prototxt_gen.layer_shapes import per_axis
+from prototxt_gen.layer_shapes import per_axis, scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import add_output_options, blob_arrays, check_free, with_blobs, write_files
+from prototxt_gen.weights import (
+    add_output_options,
+    batch_norm_statistics,
+    blob_arrays,
+    check_free,
+    with_blobs,
+    write_files,
+)
 
 try:
     import onnx
@@ -38,7 +46,7 @@ def to_onnx(net: "pb.NetParameter") -> "onnx.ModelProto":
     """
     stock = to_stock(net)
     counts = {layer.name: layer for layer in count_net(stock, "TEST").layers}
-    export = _Export()
+    export = _Export(blobs={blob for layer in stock.layer for blob in (*layer.bottom, *layer.top)})
     for name, shape in net_inputs(stock).items():
         export.input(name, shape)
     for layer in stock.layer:
@@ -62,8 +70,9 @@ def to_onnx(net: "pb.NetParameter") -> "onnx.ModelProto":
 class _Export:
     """A graph that grows node by node."""
 
-    def __init__(self):
+    def __init__(self, blobs: set[str]):
         self.nodes, self.constants, self.inputs = [], [], []
+        self.names = blobs  # of tensors, which share one space; what a blob holds first has its name
         self.values = {}  # blob -> (the tensor that holds it now, its shape): in ONNX nothing is in place
         self.labels = set()  # blobs that are, or come from, labels
 
@@ -74,12 +83,19 @@ class _Export:
         self.inputs.append(_tensor(name, shape))
         self.values[name] = (name, shape)
 
+    def unique(self, name: str) -> str:
+        """A new tensor's name: the one wanted, with a number behind it if it is taken."""
+        numbered = (f"{name}.{i}" for i in itertools.count(2))
+        found = next(one for one in itertools.chain([name], numbered) if one not in self.names)
+        self.names.add(found)
+        return found
+
     def node(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        kind = np.float32 if array.dtype.kind == "f" else np.int64
+        kind, name = np.float32 if array.dtype.kind == "f" else np.int64, self.unique(name)
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, kind), name))
         return name
 
@@ -90,7 +106,7 @@ class _Export:
         """The node that writes the layer's top, with constants {name: array} as its last inputs."""
         top = layer.top[0]
         constants = [self.constant(f"{layer.name}.{name}", array) for name, array in (constants or {}).items()]
-        output = layer.name if top in self.values else top
+        output = self.unique(layer.name) if top in self.values else top
         self.values[top] = (self.node(kind, [*inputs, *constants], output, **attributes), count.tops[0])
 
     def model(self, name: str) -> "onnx.ModelProto":
@@ -127,25 +143,21 @@ def _permutation(export, layer, count):
 
 
 def _batch_norm(export, layer, count):
-    mean, variance, factor = blob_arrays(layer, count.blobs)
-    average = 0 if factor[0] == 0 else 1 / factor[0]
-    constants = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean)}
-    constants.update(mean=mean * average, variance=variance * average)
+    (channels,) = count.blobs[0]
+    mean, variance = batch_norm_statistics(layer, channels)
+    constants = {"scale": np.ones_like(mean), "bias": np.zeros_like(mean), "mean": mean, "variance": variance}
     epsilon = layer.batch_norm_param.eps
     export.last("BatchNormalization", layer, count, export.bottoms(layer), constants, epsilon=epsilon)
 
 
 def _scale(export, layer, count):
-    param, shape = layer.scale_param, count.tops[0]
-    _require(
-        layer, len(layer.bottom) == 1 and param.axis == 1 and param.num_axes == 1, "anything but a scale per channel"
-    )
-    scale, *bias = (blob.reshape(-1, *[1] * (len(shape) - 2)) for blob in blob_arrays(layer, count.blobs))
+    _require(layer, scales_channels(layer), "anything but a scale per channel")
+    scale, *bias = (blob.reshape(-1, *[1] * (len(count.tops[0]) - 2)) for blob in blob_arrays(layer, count.blobs))
     if not bias:
         export.last("Mul", layer, count, export.bottoms(layer), {"scale": scale})
         return
     inputs = [*export.bottoms(layer), export.constant(f"{layer.name}.scale", scale)]
-    product = export.node("Mul", inputs, f"{layer.name}.product")
+    product = export.node("Mul", inputs, export.unique(f"{layer.name}.product"))
     export.last("Add", layer, count, [product], {"bias": bias[0]})
 
 
@@ -172,7 +184,7 @@ def _inner_product(export, layer, count):
     param = layer.inner_product_param
     _require(layer, param.axis == 1, "axis other than 1")
     constants = dict(zip(("weight", "bias"), blob_arrays(layer, count.blobs), strict=False))
-    flat = export.node("Flatten", export.bottoms(layer), f"{layer.name}.flat", axis=1)
+    flat = export.node("Flatten", export.bottoms(layer), export.unique(f"{layer.name}.flat"), axis=1)
     export.last("Gemm", layer, count, [flat], constants, transB=int(not param.transpose))
 
 

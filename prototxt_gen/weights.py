@@ -50,6 +50,19 @@ def blob_arrays(layer, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
         ) from None
 
 
+def batch_norm_statistics(layer, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance that a BatchNorm normalises by in TEST. Raises Invalid where they are those of the batch."""
+    param = layer.batch_norm_param
+    if param.HasField("use_global_stats") and not param.use_global_stats:
+        raise Invalid(
+            f"layer '{layer.name}' normalises by the batch (use_global_stats: false): only by its moving averages can "
+            "it be folded or translated"
+        )
+    mean, variance, factor = blob_arrays(layer, [(channels,), (channels,), (1,)])
+    average = 0 if factor[0] == 0 else 1 / factor[0]
+    return mean * average, variance * average
+
+
 def set_blob(blob, array: np.ndarray):
     """Overwrites a BlobProto with float32 values."""
     blob.Clear()

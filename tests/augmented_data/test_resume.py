@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 RECORDS, BATCH, ITERATIONS, SNAPSHOT = 330, 32, 200, 50  # an epoch is no whole number of batches
+ENDLESS = 10**6  # iterations of a run that is stopped: it cannot end before, however late the signal comes
 
 NET = """
 layer {{ name: "data" type: "AugmentedData" top: "data" top: "label" include {{ phase: TRAIN }}
@@ -49,24 +50,27 @@ class Training:
         folder.mkdir()
         self.folder, self.command = folder, command
         (folder / "net.prototxt").write_text(NET.format(source=source, batch=BATCH))
-        self.solver = folder / "solver.prototxt"
-        numbers = {"iterations": ITERATIONS, "snapshot": SNAPSHOT}
-        self.solver.write_text(SOLVER.format(net=folder / "net.prototxt", prefix=folder / "s", more=more, **numbers))
+        self.solver, self.more = folder / "solver.prototxt", more
         self.log = ""
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def write_solver(self, iterations: int) -> None:
+        paths = {"net": self.folder / "net.prototxt", "prefix": self.folder / "s"}
+        self.solver.write_text(SOLVER.format(iterations=iterations, snapshot=SNAPSHOT, more=self.more, **paths))
+
+    def start(self, iterations: int, *arguments: str) -> subprocess.Popen:
+        self.write_solver(iterations)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [str(self.command), "train", f"--solver={self.solver}", *arguments]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
-    def run(self, *arguments: str) -> None:
-        process = self.start(*arguments)
+    def run(self, iterations: int, *arguments: str) -> None:
+        process = self.start(iterations, *arguments)
         self.log += process.communicate()[1]
         assert process.returncode == 0, self.log[-2000:]
 
     def run_until(self, iteration: int, signal_number: int) -> int:
         """Sends the signal once the log shows the iteration; returns the exit status."""
-        process = self.start()
+        process = self.start(ENDLESS)
         for line in process.stderr:
             self.log += line
             if f"Iteration {iteration} " in line:
@@ -75,18 +79,22 @@ class Training:
         self.log += process.communicate()[1]
         return process.returncode
 
-    def losses(self) -> dict[int, str]:
-        """What the log shows at each iteration; later lines replace earlier ones."""
+    def losses(self, end: int) -> dict[int, str]:
+        """What the log shows at each iteration before the end; later lines replace earlier ones."""
         found = re.findall(r"Iteration (\d+) \(.*\), loss = (\S+)", self.log)
-        return {int(iteration): loss for iteration, loss in found}
+        return {int(iteration): loss for iteration, loss in found if int(iteration) < end}
 
-    def tests(self) -> dict[int, list[str]]:
-        """The test net's outputs at each test."""
+    def tests(self, end: int) -> dict[int, list[str]]:
+        """The test net's outputs at each test to the end."""
         blocks = re.findall(r"Iteration (\d+), Testing net.*\n((?:.*Test net output.*\n|.*Blocking.*\n)+)", self.log)
-        return {int(iteration): re.findall(r"= (\S+)", block) for iteration, block in blocks}
+        return {int(iteration): re.findall(r"= (\S+)", block) for iteration, block in blocks if int(iteration) <= end}
 
     def snapshot(self, iteration: int, kind: str) -> Path:
         return self.folder / f"s_iter_{iteration}.{kind}"
+
+    def last_snapshot(self) -> int:
+        """The iteration of the newest."""
+        return max(int(re.search(r"_iter_(\d+)", path.name)[1]) for path in self.folder.glob("*.solverstate"))
 
 
 def weights(path: Path) -> list[np.ndarray]:
@@ -106,46 +114,47 @@ def same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
 
 
-def assert_same_end(a: Training, b: Training) -> None:
-    assert a.losses() == b.losses() and len(a.losses()) >= ITERATIONS
-    assert a.tests() == b.tests() and len(a.tests()) == ITERATIONS // 40 + 1
-    model, state = (f"s_iter_{ITERATIONS}.{kind}" for kind in ("caffemodel", "solverstate"))
-    assert same_bits(weights(a.folder / model), weights(b.folder / model))
-    assert same_bits(history(a.folder / state), history(b.folder / state))
+def assert_same_log(a: Training, b: Training, end: int) -> None:
+    assert a.losses(end) == b.losses(end) and len(a.losses(end)) == end
+    assert a.tests(end) == b.tests(end) and len(a.tests(end)) == end // 40 + 1
+
+
+def assert_same_end(a: Training, b: Training, end: int) -> None:
+    assert_same_log(a, b, end)
+    models, states = ([one.snapshot(end, kind) for one in (a, b)] for kind in ("caffemodel", "solverstate"))
+    assert same_bits(*map(weights, models))
+    assert same_bits(*map(history, states))
 
 
 @pytest.mark.parametrize("more", ["", "iter_size: 2 clip_gradients: 0.5"])
 def test_killed_and_resumed(tmp_path, caffe_command, source, more):
     whole = Training(tmp_path / "whole", caffe_command, source, more)
-    whole.run()
+    whole.run(ITERATIONS)
     killed = Training(tmp_path / "killed", caffe_command, source, more)
     assert killed.run_until(SNAPSHOT + 7, signal.SIGKILL) == -signal.SIGKILL
-    assert not killed.snapshot(ITERATIONS, "caffemodel").exists()
-    killed.run(f"--snapshot={killed.snapshot(SNAPSHOT, 'solverstate')}")
-    assert_same_end(whole, killed)
+    killed.run(ITERATIONS, f"--snapshot={killed.snapshot(SNAPSHOT, 'solverstate')}")
+    assert_same_end(whole, killed, ITERATIONS)
 
 
 def test_interrupted_by_control_c_and_resumed(tmp_path, caffe_command, source):
-    whole = Training(tmp_path / "whole", caffe_command, source)
-    whole.run()
     stopped = Training(tmp_path / "stopped", caffe_command, source)
     assert stopped.run_until(SNAPSHOT + 7, signal.SIGINT) == 0
-    (last,) = (
-        path for path in stopped.folder.glob("*.solverstate") if path != stopped.snapshot(SNAPSHOT, path.suffix[1:])
-    )
-    assert 0 < int(re.search(r"_iter_(\d+)", last.name)[1]) < ITERATIONS
-    stopped.run(f"--snapshot={last}")
-    assert_same_end(whole, stopped)
+    last = stopped.last_snapshot()
+    assert SNAPSHOT + 7 <= last < ENDLESS
+    end = last + ITERATIONS
+    stopped.run(end, f"--snapshot={stopped.snapshot(last, 'solverstate')}")
+    whole = Training(tmp_path / "whole", caffe_command, source)
+    whole.run(end)
+    assert_same_end(whole, stopped, end)
 
 
 def test_resumed_from_hdf5(tmp_path, caffe_command, source):
     whole = Training(tmp_path / "whole", caffe_command, source)
-    whole.run()
+    whole.run(ITERATIONS)
     other = Training(tmp_path / "other", caffe_command, source, "snapshot_format: HDF5")
     assert other.run_until(SNAPSHOT + 7, signal.SIGKILL) == -signal.SIGKILL
-    other.run(f"--snapshot={other.snapshot(SNAPSHOT, 'solverstate.h5')}")
-    assert whole.losses() == other.losses()
-    assert whole.tests() == other.tests()
+    other.run(ITERATIONS, f"--snapshot={other.snapshot(SNAPSHOT, 'solverstate.h5')}")
+    assert_same_log(whole, other, ITERATIONS)
 
 
 def test_every_batch_and_loss_after_a_restore(tmp_path, caffe_command, source):
@@ -153,6 +162,7 @@ def test_every_batch_and_loss_after_a_restore(tmp_path, caffe_command, source):
     import caffe
 
     training = Training(tmp_path / "run", caffe_command, source)
+    training.write_solver(ITERATIONS)
 
     def steps(solver, count):
         seen = []

@@ -17,10 +17,11 @@ def test_table():
         "batch": 64,
         "ms": {"ours": 50.0, "ONNX Runtime": 75.0},
         "layer_ms": {"ours": {"FusedGroupConvolution": [40.0]}, "stock Caffe": {"ReLU": [3.0], "Convolution": [90.0]}},
+        "command": "python bench.py net",
     }
-    machine = {"cpu": "CPU", "threads": 2, "commit": "abc"}
-    lines = inference_markdown([result], machine).splitlines()
-    assert "CPU, 2 threads, commit abc" in lines[2]
+    of = {"cpu": "CPU", "instructions": "AVX2", "threads": 2, "commit": "abc"}
+    lines = inference_markdown([result, result, {**result, "command": "python bench.py all"}], of).splitlines()
+    assert "CPU, AVX2, 2 threads, commit abc; `python bench.py net`, `python bench.py all`. " in lines[2]
     assert "| net | 64 | ours | 50.00 | 1280 | 1.00 |" in lines
     assert "| net | 64 | ONNX Runtime | 75.00 | 853 | 1.50 |" in lines
     assert lines[-3:] == ["| Convolution |  | 90.00 |", "| FusedGroupConvolution | 40.00 |  |", "| ReLU |  | 3.00 |"]
@@ -28,9 +29,9 @@ def test_table():
 
 def test_results_of_one_commit_add_up(tmp_path):
     def result(net, batch, ms):
-        return {"net": net, "batch": batch, "ms": {"ours": ms}, "layer_ms": {}}
+        return {"net": net, "batch": batch, "ms": {"ours": ms}, "layer_ms": {}, "command": f"bench {net}"}
 
-    here = {"cpu": "CPU", "threads": 2, "commit": "abc"}
+    here = {"cpu": "CPU", "instructions": "AVX2", "threads": 2, "commit": "abc"}
     write_results([result("a", 1, 1.0), result("a", 64, 2.0)], here, tmp_path)
     write_results([result("a", 64, 3.0), result("b", 1, 4.0)], here, tmp_path)
     assert [one["ms"]["ours"] for one in json.loads((tmp_path / "inference.json").read_text())["results"]] == [1, 3, 4]

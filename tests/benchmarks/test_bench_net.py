@@ -1,9 +1,11 @@
 """What bench_net.py reads and writes, on recorded results; the nets of its list in PyTorch, where that is installed."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from benchmarks import bench_net
 from benchmarks.bench_net import generate, make_parser, read_nets, torch_steps
 from benchmarks.bench_report import markdown, write_chart
 from benchmarks.traffic import step_bytes
@@ -29,8 +31,9 @@ def test_table_and_chart(tmp_path):
         "| ReLU |  | 3.00 / 4.00 |",
         "| FusedBatchNorm | 1.00 / 2.00 |  |",
     ]
-    without_stock = {**RESULT, "ms": {"ours": 50.0}}
-    write_chart([RESULT, without_stock], tmp_path / "chart.png")
+    others = [{**RESULT, "ms": {"ours": 50.0}}, {**RESULT, "ms": {"ours": 50.0, "stock Caffe": "crashed"}}]
+    assert "| net | stock Caffe | crashed | | | |" in markdown(others, 64).splitlines()
+    write_chart([RESULT, *others], tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
@@ -60,6 +63,27 @@ def test_a_crash_of_pytorch_costs_its_own_times_only(tmp_path, capsys):
     args = make_parser().parse_args(["--steps", "1"])
     assert torch_steps(args, tmp_path / "missing.prototxt", "eager") == []
     assert "PyTorch eager failed on" in capsys.readouterr().err
+
+
+def test_a_crash_of_pytorch_is_recorded(tmp_path, monkeypatch):
+    """The contestants stand in for themselves: what they give is put together, written and read again."""
+    for name, found in {
+        "train_steps": ([5.0, 7.0, 6.0], 90.0),
+        "torch_steps": [],
+        "layer_times": {"ReLU": [1.0, 2.0]},
+        "in_a_process_of_its_own": 20.0,
+    }.items():
+        monkeypatch.setattr(bench_net, name, lambda *_, found=found, **__: found)
+    args = make_parser().parse_args(["--torch-modes", "compiled", "--threads", "1", "--out", str(tmp_path / "out")])
+    result = bench_net.bench(args, "net", ["--arch", "igcv1", "--width", "16", "--depth", "8"], tmp_path)
+    of = {"cpu": "CPU", "instructions": "AVX-512", "threads": 1, "commit": "a" * 40, "command": "python bench.py"}
+    bench_net.write_results([result], of, args)
+    record = json.loads((tmp_path / "out/net.json").read_text())
+    assert record["results"][0]["ms"] == {"ours": 6.0, "stock Caffe": 6.0, "PyTorch compiled": "crashed"}
+    lines = (tmp_path / "out/net.md").read_text().splitlines()
+    assert "CPU, AVX-512, 1 threads, commit aaaaaaaaaa; `python bench.py`." in lines
+    assert "| net | PyTorch compiled | crashed | | | |" in lines
+    assert (tmp_path / "out/net.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import warnings
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ CAT_BYTES = 140391
 
 
 def run_suite(binary: Path, folder: Path, *options: str) -> int:
-    """The number of tests passed; fails with the output of those that failed."""
+    """The number of tests passed; fails with the output of those that failed, and warns of what was skipped and why."""
     result = subprocess.run([binary, *options], cwd=folder, capture_output=True, text=True, errors="replace")
     passed = re.search(r"^\[  PASSED  \] (\d+) tests?", result.stdout, re.MULTILINE)
     if result.returncode != 0 or not passed:
@@ -30,6 +31,8 @@ def run_suite(binary: Path, folder: Path, *options: str) -> int:
             part for part in result.stdout.split("[ RUN      ] ")[1:] if "[  FAILED  ]" in part.split("[-----")[0]
         ]
         pytest.fail("\n".join(failed) or result.stdout[-3000:] + result.stderr[-3000:], pytrace=False)
+    for reason in dict.fromkeys(re.findall(r"^\[  SKIPPED \] (.*)", result.stdout, re.MULTILINE)):
+        warnings.warn(f"{binary.name}: skipped: {reason}", stacklevel=2)
     return int(passed[1])
 
 
@@ -59,3 +62,13 @@ def test_caffe_itself(build, caffe_root):
 
 def test_our_layers(build):
     assert run_suite(build / "bin/caffe_layers_test", ROOT) > 0
+
+
+def test_what_a_suite_skips_is_seen(tmp_path, recwarn):
+    lines = ["[ RUN      ] A/0.B", *["[  SKIPPED ] no GPU on this machine"] * 2, "[  SKIPPED ] this CPU cannot run x"]
+    suite = tmp_path / "suite"
+    suite.write_text("#!/bin/sh\ncat <<END\n" + "\n".join([*lines, "[  PASSED  ] 3 tests."]) + "\nEND\n")
+    suite.chmod(0o755)
+    assert run_suite(suite, tmp_path) == 3
+    reasons = ["no GPU on this machine", "this CPU cannot run x"]
+    assert [str(warning.message) for warning in recwarn] == [f"suite: skipped: {reason}" for reason in reasons]

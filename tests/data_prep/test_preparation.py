@@ -83,7 +83,9 @@ def test_killed_work_is_cleaned_up_by_the_next_run(tmp_path):
 
 def test_two_runs_at_a_time_are_refused(tmp_path):
     first = start(tmp_path / "out", "time.sleep(60)")
+    deadline = time.monotonic() + 60
     while not (tmp_path / ".out.partial/train_lmdb").exists():
+        assert first.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     assert f"{tmp_path}/out is being prepared by another process" in error_of(start(tmp_path / "out"))
     first.send_signal(signal.SIGINT)

@@ -95,6 +95,14 @@ def test_records_of_several_sizes(path, capsys):
     assert cv2.imread("train_lmdb.png") is not None
 
 
+def test_names_that_are_no_text(path, capsys):
+    """Of a file name that is not UTF-8, as os.listdir gives it."""
+    with LmdbWriter(path) as writer:
+        writer.put([(record_key(40, "\udcff.png"), encode_datum(Image(np.zeros((3, 32, 32), np.uint8)), 3, "raw"))])
+    assert show_lmdb.main([str(path)]) == 0
+    assert "41 records" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

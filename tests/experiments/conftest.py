@@ -8,6 +8,7 @@ import lmdb
 import numpy as np
 import pytest
 
+from experiments import report
 from experiments.train import newest_snapshot
 from prototxt_gen.proto import pb
 
@@ -64,10 +65,33 @@ def wait_for_snapshot(project):
 
     def wait(name: str) -> None:
         prefix = f"experiments/runs/{name}/{Path(name).parent.name}"
-        deadline = time.monotonic() + 300
         with contextlib.chdir(project):  # snapshots name their model relative to the project's root
-            while not newest_snapshot(prefix):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: newest_snapshot(prefix))
 
     return wait
+
+
+@pytest.fixture
+def wait_for_iterations(project):
+    """Waits until a training of the project iterates: from then on a signal to stop leaves a snapshot."""
+
+    def wait(name: str) -> None:
+        log = project / "experiments/runs" / name / "train.log"
+        wait_until(lambda: log.exists() and "Iteration 0 " in log.read_text())
+
+    return wait
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take seconds."""
+    for name in ("scatter", "learning_curves"):
+        monkeypatch.setattr(report, name, lambda results: [])
+    monkeypatch.setattr(report, "FIGURES", ())

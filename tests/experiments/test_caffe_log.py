@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import cv2
 import pytest
 
-from experiments.caffe_log import parse_log
+from experiments.caffe_log import duration, parse_log
+from experiments.jobs import attempts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,6 +68,29 @@ def test_a_resumed_run_takes_the_place_of_what_it_repeats():
     assert log.smoothed_loss == [(0, 2.3125), (10, 0.75)]
     assert log.test["accuracy"] == [(0, 0.1), (20, 0.75)]
     assert not log.done
+
+
+NEW_YEAR = """\
+I20261231 23:59:30.000000   123 caffe.cpp:200] Use CPU.
+I20270101 00:01:00.500000   123 solver.cpp:332] Optimization Done.
+"""
+
+
+@pytest.mark.parametrize("text", [NEW_YEAR, NEW_YEAR.replace("I2026", "I").replace("I2027", "I")])
+def test_a_run_over_new_year_lasts_as_long_as_any(text):
+    assert duration(text, written=datetime(2027, 1, 1, 0, 1, 1)) == 90.5
+
+
+def test_no_lines_and_a_clock_that_was_set_back_are_no_time():
+    assert duration("Hello.\n") == 0
+    assert duration("".join(reversed(NEW_YEAR.splitlines(keepends=True)))) == 0
+
+
+def test_each_start_of_caffe_in_a_log_has_its_time():
+    later = "== 2027-01-02T00:00:00Z abd-dirty caffe train --snapshot=s\n"
+    first, second = attempts(f"== 2026-12-31T22:00:00Z abc caffe train\n{NEW_YEAR}{later}")
+    assert (first.code, first.command, first.seconds) == ("abc", "caffe train", 90.5)
+    assert (second.time, second.code, second.seconds) == ("2027-01-02T00:00:00Z", "abd-dirty", 0)
 
 
 def test_no_test_phase():

@@ -39,6 +39,7 @@ def test_a_record_is_never_overwritten(tmp_path):
         ({"seed": "1"}, "seed is '1' instead of a int"),
         ({"seed": True}, "seed is True instead of a int"),
         ({"test_accuracy": 101.0}, "test_accuracy is 101.0, not a percentage"),
+        ({"train_seconds": -0.5}, "train_seconds is -0.5, a negative time"),
         ({"curve": {}}, "curve train_loss is no list"),
         ({"curve": {key: [[1]] for key in CURVES}}, "curve train_loss is no list"),
         ({"seed": 2}, "holds the record of table4/igcv2_c64_d8_cifar100/seed2_e10.json"),

@@ -1,70 +1,26 @@
 """The report on synthetic records: its numbers against numpy's, what it says of schedules, commits and gaps."""
 
-import dataclasses
-import importlib.metadata
 import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from report_records import OTHER, OURS, SOME, SWEEP, make, record
 
-from experiments import report
 from experiments.catalogue import catalogue
-from experiments.records import Record, write_record
 from experiments.report_curves import learning_curves
 from experiments.report_figures import figure2, figure3, kind
-from experiments.report_results import collect, size
+from experiments.report_results import collect
 from experiments.report_tables import differences, make_tables
-from prototxt_gen.command_line import Invalid
 
 pytest.importorskip("jinja2")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = json.loads((ROOT / "prototxt_gen" / "data" / "tables.json").read_text())
-OURS, OTHER = "table4/igcv2_c64_d8_cifar100", "table4/xception_c35_d8_cifar100"
-SWEEP = [name for name in catalogue() if name.startswith("figure2/") and "_l4_" in name]
-
-
-def record(name: str, seed: int = 1, epochs: float = 10.0, accuracy: float = 50.0, **changes) -> Record:
-    run = catalogue()[name]
-    iterations = round(epochs * 781.25)
-    steps = np.linspace(0, iterations, 5).astype(int).tolist()
-    values = Record(
-        name=name, seed=seed, epochs=epochs, paper_epochs=float(run.epochs), iterations=iterations, batch_size=64,
-        arch=run.arch, dataset=run.dataset, params=size(run).params, flops=size(run).flops,
-        test_accuracy=accuracy, test_loss=1.5,
-        curve={key: [[step, 40.0 if "acc" in key else 2.0] for step in steps]
-               for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
-        train_seconds=1800.0, resumed=0, started="2026-11-25T02:40:00Z", finished="2026-11-25T03:10:00Z",
-        commit="a" * 40, dirty=False, command=["caffe", "train", f"--solver=experiments/runs/{name}/solver.prototxt"],
-        prototxt={"train_val_sha256": "0" * 64, "solver_sha256": "0" * 64},
-        hardware={"cpu": "A CPU", "cores": 4, "threads": 2, "memory_gb": 8.0, "gpu": None},
-        versions={"caffe_igc": "1.0.0"},
-    )  # fmt: skip
-    return dataclasses.replace(values, **changes)
-
-
-def make(folder: Path, records: list[Record], *options: str) -> str:
-    """The page that the command makes of these records."""
-    for one in records:
-        write_record(one, folder)
-    folder.mkdir(exist_ok=True)
-    assert report.main(["--results", str(folder), *options]) is None
-    return (folder / "report.html").read_text()
-
-
-SOME = [
-    *(record(OURS, seed, accuracy=a) for seed, a in ((1, 51.25), (2, 52.5), (3, 50.125))),
-    record(OURS, 1, epochs=2.0, accuracy=11.11, commit="b" * 40),
-    *(record(OTHER, seed, accuracy=a) for seed, a in ((1, 49.5), (2, 48.25))),
-    *(record(name, accuracy=30 + i) for i, name in enumerate(SWEEP[:4])),
-    record("table3/igcv2star_c416_d20_cifar100", epochs=400.0, accuracy=77.5),
-]
 
 
 @pytest.fixture(scope="module")
@@ -234,14 +190,6 @@ def test_empty_results_give_a_report_with_the_papers_numbers_alone(tmp_path):
     assert "0.149" in page and 'id="curves"' not in page
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """They take seconds."""
-    for name in ("scatter", "learning_curves"):
-        monkeypatch.setattr(report, name, lambda results: [])
-    monkeypatch.setattr(report, "FIGURES", ())
-
-
 def test_a_training_that_diverged_is_named(tmp_path, no_pictures):
     bad = record(OURS, 2, accuracy=1.0, test_loss=float("nan"))
     results = collect([record(OURS, 1, accuracy=51.0), bad])
@@ -256,78 +204,6 @@ def test_losses_that_are_no_numbers_leave_gaps_in_the_curve():
     curve = {**SOME[0].curve, "train_loss": lost, "test_loss": [[0, float("nan")], [7812, float("nan")]]}
     (picture,) = learning_curves(collect([record(OURS, curve=curve)]))
     assert "nan" not in re.sub(r"<title>.*?</title>", "", picture.svg).lower() and picture.svg.count("<path") > 5
-
-
-def run(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, ROOT / "experiments/report.py", *args], capture_output=True, text=True)
-
-
-def fails(folder: Path, records: list[Record], *options: str) -> str:
-    """The one line of the error."""
-    for one in records:
-        write_record(one, folder)
-    result = run("--results", folder, *options)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and not (folder / "report.html").exists()
-    return result.stderr
-
-
-def test_two_commits_in_one_table_are_an_error_that_says_what_to_do(tmp_path):
-    error = fails(tmp_path, [record(OURS), record(OTHER, commit="b" * 40)])
-    assert "table4: results of 2 commits mixed" in error
-    assert all(word in error for word in ("aaaaaaaaaa", "bbbbbbbbbb", OURS, OTHER, "--allow-mixed-commits"))
-
-
-def test_a_tables_commits_are_those_of_what_it_shows():
-    """Table 7 shows the run of table 3, figure 3 that of table 2."""
-    records = [
-        record("table3/igcv2star_c416_d20_cifar100"),
-        record("table7/igcv2star_c416_d20_cifar10", commit="b" * 40),
-        record("figure4/igcv2star_c112_d20_cifar100", commit="b" * 40),
-    ]
-    with pytest.raises(Invalid, match="table7: results of 2 commits") as error:
-        report.check_sources(collect(records), allowed=False)
-    assert "table3:" not in str(error.value) and "figure4:" not in str(error.value)
-    assert report.check_sources(collect(SOME), allowed=False) == []
-
-
-def test_uncommitted_code_is_an_error(tmp_path):
-    assert "table4: results of uncommitted code" in fails(tmp_path, [record(OURS, dirty=True)])
-
-
-def test_mixed_commits_can_be_allowed_and_are_then_named(tmp_path, no_pictures):
-    page = make(tmp_path, [record(OURS), record(OTHER, commit="b" * 40)], "--allow-mixed-commits")
-    assert "<b>Mixed commits</b> in table4: results of 2 commits mixed" in page
-    assert "**Mixed commits** in table4" in (tmp_path / "report.md").read_text()
-
-
-def test_a_record_of_no_run_is_an_error_with_the_nearest(tmp_path):
-    error = fails(tmp_path, [dataclasses.replace(record(OURS), name="table4/igcv2_c64_d9_cifar100")])
-    assert "unknown run 'table4/igcv2_c64_d9_cifar100'" in error and OURS in error
-
-
-def test_a_record_of_another_network_is_an_error(tmp_path):
-    error = fails(tmp_path, [record(OURS, params=1)])
-    assert f"{OURS}/seed1_e10.json: its network has 1 params" in error and "train the run again" in error
-
-
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    result = run("--results", tmp_path / "none")
-    assert result.returncode == 2 and "no such folder" in result.stderr
-
-
-def test_without_jinja2_the_error_says_how_to_get_it(tmp_path, monkeypatch, capsys, no_pictures):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert report.main(["--results", str(tmp_path)]) == 2
-    assert "pip install 'caffe-igc[experiments]'" in capsys.readouterr().err
-
-
-def test_the_installed_package_has_the_templates():
-    try:
-        files = importlib.metadata.files("caffe-igc")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("caffe-igc is not installed")
-    names = {str(file) for file in files}
-    assert {f"experiments/templates/report.{kind}" for kind in ("html", "md", "css")} <= names
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,6 +1,7 @@
 """run.py as its users start it, with the real Caffe, on a copy of the project with a tiny data set and catalogue."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from experiments.caffe_log import read_log
 from experiments.records import read_record
 from experiments.train import newest_snapshot
+
+ENDLESS = 10_000  # epochs, of ten iterations each: minutes, of a run that is stopped
 
 
 def command(*args):
@@ -45,8 +48,11 @@ def test_several_runs_are_trained_and_recorded_and_not_trained_again(project):
     assert first.curve["test_accuracy"][-1] == [20, first.test_accuracy]
     assert first.curve["train_loss"] != second.curve["train_loss"]
     assert first.command[:2] == ["caffe", "train"] and first.hardware["threads"] == 1
-    log = read_log(project / "experiments/runs/table4/a/seed1_e2/train.log")
-    assert first.test_loss == log.test["loss"][-1][1] and 0 < first.train_seconds < 60
+    log = project / "experiments/runs/table4/a/seed1_e2/train.log"
+    assert first.test_loss == read_log(log).test["loss"][-1][1]
+    stamps = re.findall(r"^I\d+ (\d\d):(\d\d):(\d\d\.\d+) ", log.read_text(), re.MULTILINE)
+    begin, end = (3600 * int(h) + 60 * int(m) + float(s) for h, m, s in (stamps[0], stamps[-1]))
+    assert first.train_seconds == pytest.approx((end - begin) % 86400, abs=0.051)  # it has one digit behind the point
     before = (project / "experiments/results/table4/a/seed1_e2.json").read_text()
     again = run(project, "table4/a", "--seed", 1, "--epochs", 2)
     assert again.returncode == 0 and again.stdout.startswith(f"table4/a/seed1_e2: done, {first.test_accuracy:.2f} %")
@@ -89,13 +95,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
-def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project, wait_for_snapshot):
-    process = start(project, "table4/a", "table4/b", "--seed", 1)
-    wait_for_snapshot("table4/a/seed1_e40")
+def test_ctrl_c_makes_a_snapshot_and_starts_no_other_run(project, wait_for_iterations):
+    process = start(project, "table4/a", "table4/b", "--seed", 1, "--epochs", ENDLESS)
+    wait_for_iterations(f"table4/a/seed1_e{ENDLESS}")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "table4/a/seed1_e40: stopped at a snapshot" in output and "table4/b" not in output
+    assert f"table4/a/seed1_e{ENDLESS}: stopped at a snapshot" in output and "table4/b" not in output
     assert not (project / "experiments/results").exists()
 
 
@@ -107,22 +113,23 @@ def test_a_run_that_fails_leaves_the_others_alone(project):
     assert record(project, "table4/a/seed1_e1") and record(project, "table4/b/seed1_e1")
 
 
-def test_a_training_with_other_settings_is_not_gone_on_with(project, wait_for_snapshot):
-    folder = project / "experiments/runs/table4/a/seed1_e40"
-    process = start(project, "table4/a", "--seed", 1)
-    wait_for_snapshot("table4/a/seed1_e40")
+def test_a_training_with_other_settings_is_not_gone_on_with(project, wait_for_iterations):
+    folder = project / f"experiments/runs/table4/a/seed1_e{ENDLESS}"
+    args = ("table4/a", "--seed", 1, "--epochs", ENDLESS)
+    process = start(project, *args)
+    wait_for_iterations(f"table4/a/seed1_e{ENDLESS}")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=300)
     solver = folder / "solver.prototxt"
     solver.write_text(solver.read_text().replace("base_lr: 0.1", "base_lr: 0.2"))
-    result = run(project, "table4/a", "--seed", 1)
+    result = run(project, *args)
     assert result.returncode == 1 and f"{folder} has snapshots of a training with other settings" in result.stderr
 
 
-def test_two_trainings_of_one_folder_do_not_meet(project, wait_for_snapshot):
-    args = ("table4/a", "--seed", 1, "--epochs", 400)  # long enough not to end before the second one starts
+def test_two_trainings_of_one_folder_do_not_meet(project, wait_for_iterations):
+    args = ("table4/a", "--seed", 1, "--epochs", ENDLESS)
     process = start(project, *args)
-    wait_for_snapshot("table4/a/seed1_e400")
+    wait_for_iterations(f"table4/a/seed1_e{ENDLESS}")
     result = run(project, *args)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=300)

@@ -33,20 +33,20 @@ def test_the_whole_catalogue_is_planned_from_data_to_report():
 
 
 def test_runs_in_parallel_one_killed_and_gone_on_with(project, wait_for_snapshot):
-    command = snakemake("records", "--config", "runs=table4/a table4/b", "seeds=1")
+    command = snakemake("records", "--config", "runs=table4/a table4/b", "seeds=1", "epochs=100")
     first = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for_snapshot("table4/a/seed1_e40")
-    os.kill(caffe_of(project, "table4/a/seed1_e40"), signal.SIGKILL)
+    wait_for_snapshot("table4/a/seed1_e100")
+    os.kill(caffe_of(project, "table4/a/seed1_e100"), signal.SIGKILL)
     output, _ = first.communicate(timeout=300)
-    assert first.returncode == 1 and "table4/a/seed1_e40: caffe: killed by SIGKILL" in output
+    assert first.returncode == 1 and "table4/a/seed1_e100: caffe: killed by SIGKILL" in output
     results = project / "experiments/results/table4"
     assert not (results / "a").exists() or not list((results / "a").iterdir())
-    assert read_record(results / "b/seed1_e40.json").resumed == 0  # the other one is left alone
+    assert read_record(results / "b/seed1_e100.json").resumed == 0  # the other one is left alone
 
     second = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
-    assert "table4/a/seed1_e40: resuming from" in second.stdout and "table4/b" not in second.stdout
-    assert read_record(results / "a/seed1_e40.json").resumed == 1
+    assert "table4/a/seed1_e100: resuming from" in second.stdout and "table4/b" not in second.stdout
+    assert read_record(results / "a/seed1_e100.json").resumed == 1
     third = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert third.returncode == 0 and "Nothing to be done" in third.stdout + third.stderr
 

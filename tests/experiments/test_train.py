@@ -4,11 +4,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from experiments import train
 from experiments.caffe_log import read_log
-from experiments.train import caffe_binary, newest_snapshot
+from experiments.run import Queue
+from experiments.train import Stopped, Training, batch_size, caffe_binary, newest_snapshot
 from prototxt_gen.proto import pb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +40,9 @@ pytestmark = pytest.mark.skipif(
 def run(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
 
-    def train(max_iter: int) -> subprocess.CompletedProcess:
+    def train(max_iter: int, text: str = SOLVER) -> subprocess.CompletedProcess:
         solver = tmp_path / "solver.prototxt"
-        solver.write_text(SOLVER.format(folder=tmp_path, max_iter=max_iter))
+        solver.write_text(text.format(folder=tmp_path, max_iter=max_iter))
         return subprocess.run([sys.executable, ROOT / "experiments/train.py", solver], capture_output=True, text=True)
 
     return train
@@ -63,6 +66,92 @@ def test_caffes_error_is_shown(run, tmp_path):
     result = run(10)
     assert result.returncode == 1
     assert "Unknown layer type: NoSuchLayer" in result.stderr and f"full log: {tmp_path}/train.log" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("snapshot_prefix: '{folder}/my [1] runs/net'", "my [1] runs/net"),
+        ('snapshot_prefix: "{folder}/my [1]" " runs/net"', "my [1] runs/net"),
+        ("", "solver"),
+        ('snapshot_prefix: "{folder}/my [1] runs"', "my [1] runs/solver"),
+    ],
+)
+def test_snapshots_are_found_wherever_caffe_writes_them(run, tmp_path, prefix, expected):
+    """Solvers in one line; the log names what the second run goes on from."""
+    (tmp_path / "my [1] runs").mkdir()
+    solver = SOLVER.replace("\n", " ").partition("snapshot_prefix")[0] + prefix
+    for max_iter in (20, 40):
+        result = run(max_iter, solver)
+        assert result.returncode == 0, result.stderr
+    assert f"resuming from {tmp_path}/{expected}_iter_20.solverstate" in result.stdout
+    assert [iteration for iteration, _ in read_log(tmp_path / "train.log").smoothed_loss] == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SOLVER + "snapshot_format: HDF5", "snapshot_format HDF5: only from BINARYPROTO, the default"),
+        (SOLVER.replace("max_iter: {max_iter}", ""), "solver.prototxt: no max_iter"),
+        (SOLVER + "bse_lr: 1", "solver.prototxt is no solver in prototxt: line 5"),
+    ],
+)
+def test_a_solver_that_cannot_be_gone_on_with_leaves_the_log_alone(run, tmp_path, text, message):
+    (tmp_path / "train.log").write_text("of a run before\n")
+    result = run(10, text)
+    assert result.returncode == 1 and message in result.stderr and result.stderr.count("\n") == 1
+    assert (tmp_path / "train.log").read_text() == "of a run before\n"
+
+
+DATA = """
+layer {{ name: "test" type: "AugmentedData" top: "data" include {{ phase: TEST }}
+  augmented_data_param {{ batch_size: 100 }} }}
+layer {{ name: "train" type: "{type}" top: "data" include {{ phase: TRAIN }} {param} {{ batch_size: 7 }} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "param"), [("AugmentedData", "augmented_data_param"), ("HDF5Data", "hdf5_data_param")]
+)
+def test_the_batch_size_is_that_of_the_training_data(tmp_path, kind, param):
+    (tmp_path / "net.prototxt").write_text(DATA.format(type=kind, param=param))
+    assert batch_size(tmp_path / "net.prototxt") == 7
+    (tmp_path / "net.prototxt").write_text(NET)
+    assert batch_size(tmp_path / "net.prototxt") is None is batch_size(tmp_path / "none.prototxt")
+
+
+def test_what_is_stopped_before_it_starts_does_not_start(tmp_path):
+    training = Training(tmp_path / "none.prototxt", tmp_path / "train.log")
+    training.stop()
+    with pytest.raises(Stopped, match="stopped before it started; the same command goes on"):
+        training.run()
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_stop_before_caffe_catches_signals_is_no_failure(tmp_path, monkeypatch):
+    """A program that SIGINT ends stands for Caffe in its first tenth of a second."""
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
+    (tmp_path / "caffe").write_text("#!/bin/sh\nkill -INT $$\n")
+    (tmp_path / "caffe").chmod(0o755)
+    monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
+    with pytest.raises(Stopped, match="stopped with no new snapshot; the same command goes on"):
+        Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+
+
+def test_a_queue_that_is_stopped_while_a_run_is_prepared_stops_it_too():
+    stopped = []
+
+    class SlowJob:
+        name = "slow"
+
+        def train(self, started):
+            queue.stop()
+            started(SimpleNamespace(stop=lambda: stopped.append(self.name)))
+            raise Stopped("stopped before it started")
+
+    queue = Queue()
+    queue.train(SlowJob())
+    assert stopped == ["slow"] and not queue.failed and not queue.running
 
 
 def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):

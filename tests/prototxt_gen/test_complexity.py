@@ -110,13 +110,27 @@ def test_phases_inputs_and_sharing():
     """
     train = count(text, phase="TRAIN")
     assert train.layers[0].tops == [(4, 3, 16, 16), (4,)]
-    assert train.total("values") == 9 and train.params == 18 and train.flops == 18 * 256
+    assert train.total("values") == 9 and train.params == 9 and train.flops == 18 * 256
     with pytest.raises(Invalid, match=r"layer 'd' \(Data\) is not in the prototxt: give --input"):
         count(text, phase="TEST")
     test = count(text, phase="TEST", image=(3, 8, 8))
     assert test.layers[0].tops[0] == (5, 3, 8, 8) and [layer.name for layer in test.layers] == ["d", "c1"]
     old = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 4 input_dim: 4 '
     assert count(old + 'layer { name: "p" type: "ReLU" bottom: "data" top: "p" }').layers[0].tops == [(1, 3, 4, 4)]
+
+
+def test_weights_shared_by_name_count_once():
+    """Stage by stage: the second layer has its biases to itself, and its second weight."""
+    stages = "fused_group_convolution_param { stage { num_output: 6 group: 3 } stage { num_output: 6 group: 2 } }"
+    layers = [
+        f'layer {{ name: "{name}" type: "FusedGroupConvolution" bottom: "data" top: "{name}" '
+        f'param {{ name: "w" }} {stages} }}'
+        for name in ("a", "b")
+    ]
+    counts = count(INPUT % (6, 8, 8) + "".join(layers))
+    assert [layer.convolution_weights for layer in counts.layers] == [0, 6 * 2 + 6 * 3, 6 * 3]
+    assert [layer.learned for layer in counts.layers] == [0, 6 * 2 + 6 * 3 + 12, 6 * 3 + 12]
+    assert counts.flops == 2 * (6 * 2 + 6 * 3) * 64
 
 
 @pytest.mark.parametrize("text,message", [

@@ -161,6 +161,17 @@ def test_what_cannot_be_folded(change, message):
         fold(trained(parse(OTHERS.replace(*change))))
 
 
+def test_blobs_of_doubles_are_folded_too():
+    net = trained(parse(OTHERS))
+    doubles = pb.NetParameter.FromString(net.SerializeToString())
+    for layer in doubles.layer:
+        for blob in layer.blobs:
+            blob.double_data.extend(blob.data)
+            blob.ClearField("data")
+    (folded,) = (layer for layer in fold(doubles).layer if layer.name == "rect")
+    assert folded == next(layer for layer in fold(net).layer if layer.name == "rect")
+
+
 def test_what_another_layer_reads_too_is_not_folded():
     net = OTHERS.replace('bottom: "conv2" bottom: "bn1" top: "sum"', 'bottom: "conv2" bottom: "shuffle" top: "sum"')
     assert len(fold(trained(parse(net))).layer) == len(parse(OTHERS).layer)
@@ -170,12 +181,44 @@ def test_what_another_layer_reads_too_is_not_folded():
     (('type: "ReLU"', 'type: "TanH"'), "layer 'relu1' is of type TanH, which is not translated to ONNX"),
     (('type: "ReLU"', 'type: "NoSuch"'), "type of layer 'relu1' 'NoSuch'"),
     (('top: "sum" }', 'top: "sum" eltwise_param { operation: MAX } }'), "layer 'sum' of type Eltwise: anything but"),
+    (('eps: 0.01', 'use_global_stats: false'), "layer 'bn1' normalises by the batch"),
+    (('top: "bn2" }', 'top: "bn2" batch_norm_param { use_global_stats: false } }'), "layer 'bn2' normalises by the"),
 ])  # fmt: skip
 def test_what_has_no_onnx(change, message):
     net = trained(parse(OTHERS))
     broken = with_blobs(parse(OTHERS.replace(*change)), net)
     with pytest.raises(Invalid, match=message):
         to_onnx(broken)
+
+
+def test_fused_batch_norm_of_the_batch_has_no_onnx():
+    net = nets("igcv2", "fused")[0]
+    norm = next(layer for layer in net.layer if layer.type == "FusedBatchNorm")
+    norm.fused_batch_norm_param.use_global_stats = False
+    with pytest.raises(Invalid, match=f"layer '{norm.name}/norm' normalises by the batch"):
+        to_onnx(net)
+
+
+NAMES = """
+layer { name: "input" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }
+layer { name: "r" type: "ReLU" bottom: "x" top: "x" }
+layer { name: "x" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
+layer { name: "a" type: "Eltwise" bottom: "x" bottom: "x" top: "r" }
+layer { name: "b" type: "Eltwise" bottom: "x" bottom: "r" top: "x.product" }
+layer { name: "c" type: "Eltwise" bottom: "x" bottom: "x.product" top: "x.scale" }
+"""
+
+
+def test_layers_named_like_blobs_in_onnx():
+    net = parse(NAMES)
+    for values in ([2, 3], [0.5, 1]):
+        net.layer[2].blobs.add(shape=pb.BlobShape(dim=[2]), data=values)
+    model = to_onnx(net).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["x.scale"]
+    x = np.random.default_rng(3).standard_normal((4, 2, 3, 3)).astype(np.float32)
+    scaled = np.maximum(x, 0) * np.reshape([2, 3], (2, 1, 1)) + np.reshape([0.5, 1], (2, 1, 1))
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], 4 * scaled, rtol=1e-6)
 
 
 def test_weights_that_do_not_fit():

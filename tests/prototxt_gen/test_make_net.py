@@ -129,6 +129,12 @@ def test_installed(tmp_path):
     ("--arch igcv2 --dataset .", "a folder made by data_prep has it"),
     ("--arch igcv2 --batch-size 0", "1 to the 50000 training images"),
     ("--arch igcv2 --epochs 0", "more than 0"),
+    ("--arch igcv2 --epochs inf", "--epochs inf: 2748778 are the most"),  # times 781.25 iterations: below 2^31 - 100
+    ("--arch igcv2 --epochs 1e300", "--epochs 1e+300: 2748778 are the most"),
+    ("--arch igcv2 --epochs 2748779", "2748778 are the most"),
+    ("--arch igcv2 --width 0", "--width 0: a width is at least 1"),
+    ("--arch igcv2 --first-width 0", "--first-width 0: a width is at least 1"),
+    ("--arch xception --first-width -4", "--first-width -4: a width is at least 1"),
     ("--arch igcv2 --test-batch-size 64", "nearest that do are 50 and 80"),
     ("--arch igcv2 --seed -1", "0 to 2147483647"),
     ("--arch igcv2 --width x", "invalid int value: 'x'"),
