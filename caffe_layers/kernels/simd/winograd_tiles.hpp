@@ -5,6 +5,7 @@
 
 #include "caffe_layers/kernels/simd/multiply_gradient.hpp"
 #include "caffe_layers/kernels/simd/winograd_transforms.hpp"
+#include "caffe_layers/kernels/simd/workspace.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -35,26 +36,28 @@ struct TileRows {
   }
 };
 
-/// A channel in all images.
+/// A channel in all images; `ahead`: how far it is to the next, which the caches begin to fetch.
 template <typename T>
 struct Channel {
   T* data;
-  ptrdiff_t image_pitch;
+  ptrdiff_t image_pitch, ahead;
   T* row(ptrdiff_t image, int y, int width) const { return data + image * image_pitch + static_cast<ptrdiff_t>(y) * width; }
 };
 
-/// The lines of a channel: vertical transforms' results, `pitch` apart.
+/// The six lines of a channel, `pitch` apart.
 template <typename T>
 struct Lines {
   T* data;
   ptrdiff_t pitch;
-  const T* zeros;  ///< a row of an image
-};
+  T* zeros;  ///< a row of an image
 
-/// Which tiles have one to their left and right: all bits set or none. In the order of column_tile.
-template <typename T>
-struct Neighbours {
-  typename VectorOf<T>::Index *left, *right;
+  static Lines take(Arena* arena, int tiles, int width) {
+    const ptrdiff_t pitch = kTileOutputs * (tiles + kLanes<T>);
+    const Lines lines = {arena->take<T>(kTileInputs * pitch), pitch, arena->take<T>(width)};
+    if (lines.zeros) fill(lines.zeros, width, T(0));
+    return lines;
+  }
+  void clear() const { fill(data, kTileInputs * pitch, T(0)); }
 };
 
 /// The tile that is in a lane after swap_columns.
@@ -67,23 +70,38 @@ constexpr int column_lane(int tile) {
   return kLanes<T> < 4 ? tile : tile % (kLanes<T> / 4) * 4 + tile / (kLanes<T> / 4);
 }
 
+/// Which tiles have one to their left and right: all bits set or none, in the order of column_tile.
+template <typename T>
+struct Neighbours {
+  typedef typename VectorOf<T>::Index Mask;
+  Mask *left, *right;
+
+  static Neighbours take(Arena* arena, int vectors) {
+    Mask* left = arena->take<Mask>(vectors);
+    return {left, arena->take<Mask>(vectors)};
+  }
+  /// Of `tiles` tiles, `columns` in a row.
+  void find(int tiles, int columns) const {
+    for (int tile = 0; tile < tiles; ++tile) {
+      const int column = tile % columns, lane = column_lane<T>(tile % kLanes<T>);
+      left[tile / kLanes<T>][lane] = column > 0 ? -1 : 0;
+      right[tile / kLanes<T>][lane] = column + 1 < columns ? -1 : 0;
+    }
+  }
+};
+
 /// From four vectors of a line to the four columns of its tiles, or BACK. The tiles' order is the one that stays within
 /// 128 bits.
 template <typename T, bool BACK>
 ALWAYS_INLINE void swap_columns(Vector<T>* x) {
   if constexpr (kLanes<T> == 2) {
-    const Vector<T> middle[2] = {x[2], x[1]};
-    if (BACK) {
-      x[1] = middle[0];
-      x[2] = middle[1];
-    }
-    exchange<T, 1>(x, x + 2);
-    exchange<T, 1>(x + 1, x + 3);
-    if (!BACK) {
-      const Vector<T> second = x[2];
-      x[2] = x[1];
-      x[1] = second;
-    }
+    // Two vectors a tile, columns 0, 1 and 2, 3.
+    constexpr int kOther = BACK ? 1 : 2;
+    exchange<T, 1>(x, x + kOther);
+    exchange<T, 1>(x + 3 - kOther, x + 3);
+    const Vector<T> second = x[1];
+    x[1] = x[2];
+    x[2] = second;
   } else {
     exchange<T, 1>(x, x + 1);
     exchange<T, 1>(x + 2, x + 3);
@@ -105,18 +123,6 @@ ALWAYS_INLINE Vector<T> neighbour_column(Vector<T> column, Vector<T> next, typen
   return reinterpret_cast<Vector<T>>(reinterpret_cast<typename VectorOf<T>::Index>(value) & exists);
 }
 
-/// Fills neighbours for `tiles` tiles, `columns` in a row.
-template <typename T>
-void find_neighbours(int tiles, int columns, const Neighbours<T>& neighbours) {
-  for (int tile = 0; tile < tiles; tile += kLanes<T>) {
-    for (int lane = 0; lane < kLanes<T>; ++lane) {
-      const int column = (tile + column_tile<T>(lane)) % columns;
-      neighbours.left[tile / kLanes<T>][lane] = column > 0 ? -1 : 0;
-      neighbours.right[tile / kLanes<T>][lane] = column + 1 < columns ? -1 : 0;
-    }
-  }
-}
-
 /// The vertical transform: six lines from the rows of a channel.
 template <typename T, typename Transform>
 void rows_to_lines(const TileRows& tiles, const Channel<const T>& channel, const Lines<T>& lines) {
@@ -125,6 +131,7 @@ void rows_to_lines(const TileRows& tiles, const Channel<const T>& channel, const
   T* to = lines.data;
   tiles.for_each([&](ptrdiff_t image, int y) {
     const T* row[Transform::kFrom];
+    fetch_run<true>(channel.row(image, y, width) + channel.ahead, kTileOutputs * width);
 #pragma GCC unroll 6
     for (int i = 0; i < Transform::kFrom; ++i) {
       const int at = y + i - Transform::kBefore;
@@ -238,7 +245,7 @@ void lines_to_rows(const TileRows& tiles, const Lines<T>& lines, T bias, const F
 
 /// The rows of a channel from its 36 planes of products.
 template <typename T>
-void transform_back(const TileRows& tiles, const T* planes, ptrdiff_t pitch, const Lines<T>& lines, T bias,
+void planes_to_rows(const TileRows& tiles, const T* planes, ptrdiff_t pitch, const Lines<T>& lines, T bias,
                     const Finish<T>& finish, const Channel<T>& channel) {
   for (int i = 0; i < kTileInputs; ++i) {
     planes_to_line(planes + i * kTileInputs * pitch, pitch, tiles.tiles, lines.data + i * lines.pitch);
