@@ -47,8 +47,8 @@ bool winograd_supports(const GroupConvolutionChain& chain) {
   return stage.kernel == 3 && stage.stride == 1 && stage.pad == 1 && stage.dilation == 1;
 }
 
-// The transforms of tiles cost as much as the products with some four channels, those of weights as much as the products
-// of some ten tiles. Of maps of one or two rows most of a tile is empty.
+// The transforms of tiles cost as much as the products with some four channels, those of weights as much as the
+// products of some ten tiles. Of maps of one or two rows most of a tile is empty.
 bool winograd_pays(const GroupConvolutionChain& chain) {
   const GroupConvolutionStage& stage = chain.stages[0];
   const int tiles = chain.batch * ((stage.in_height + 3) / 4) * ((stage.in_width + 3) / 4);

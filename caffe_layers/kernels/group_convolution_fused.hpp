@@ -57,8 +57,8 @@ struct FusedKernel {
                    const FusedGradients<T>& gradients, void* workspace);
 };
 
-/// The same source (simd/*.hpp) compiled for three instruction sets: chains image by image, and Winograd's algorithm for
-/// a single 3x3 convolution.
+/// The same source (simd/*.hpp) compiled for three instruction sets: chains image by image, and Winograd's algorithm
+/// for a single 3x3 convolution.
 template <typename T>
 FusedKernel<T> fused_portable();
 template <typename T>

@@ -78,7 +78,6 @@ void stage_backward_bias(const Stage& s, const T* out_diff, T* bias_diff) {
   for (size_t i = 0; i < output_size(s); ++i) bias_diff[i / plane] += out_diff[i];
 }
 
-
 /// Outputs of all stages for one image, and as much again for their gradients.
 template <typename T>
 size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {

@@ -1,8 +1,8 @@
 #pragma once
 
 // A 3x3 convolution with stride 1 and a border of one zero, in groups of many channels, by Winograd's algorithm
-// (winograd_transforms.hpp): per group 36 products of matrices, each of them inputs x outputs by tiles. Some rows of tiles
-// at a time, so that all that lies between pixels and pixels stays in the cache of one core.
+// (winograd_transforms.hpp): per group 36 products of matrices, each of them inputs x outputs by tiles. Some rows of
+// tiles at a time, so that all that lies between pixels and pixels stays in the cache of one core.
 //
 // The way back to the input is a convolution of the output's gradient with the kernels turned. The gradient to the
 // weights is that of the 36 products, all tiles summed up before it is transformed back.
@@ -42,9 +42,9 @@ void transform_all_weights(const FusedStage& stage, const T* weight, T* factors)
 #pragma omp for
   for (int r = 0; r < stage.group * rows; ++r) {
     const int group = r / rows, row = r % rows;
-    transform_weight_row<T, TURNED>(weight + kTaps * group * static_cast<ptrdiff_t>(inputs) * outputs + row * row_stride,
-                                    column_stride, columns, factors + group * factor_count<T>(stage) + row * columns,
-                                    matrix_pitch<T>(inputs, outputs));
+    transform_weight_row<T, TURNED>(
+        weight + kTaps * group * static_cast<ptrdiff_t>(inputs) * outputs + row * row_stride, column_stride, columns,
+        factors + group * factor_count<T>(stage) + row * columns, matrix_pitch<T>(inputs, outputs));
   }
 }
 

@@ -41,7 +41,9 @@ template <typename T>
 struct Channel {
   T* data;
   ptrdiff_t image_pitch, ahead;
-  T* row(ptrdiff_t image, int y, int width) const { return data + image * image_pitch + static_cast<ptrdiff_t>(y) * width; }
+  T* row(ptrdiff_t image, int y, int width) const {
+    return data + image * image_pitch + static_cast<ptrdiff_t>(y) * width;
+  }
 };
 
 /// The six lines of a channel, `pitch` apart.

@@ -1,8 +1,9 @@
 #pragma once
 
-// Winograd's minimal filtering F(4x4, 3x3) in one dimension, after Lavin & Gray 2016, "Fast Algorithms for Convolutional
-// Neural Networks": four outputs of a kernel of three from six inputs take six products instead of twelve. In two
-// dimensions it acts on columns, then on rows: Y = A^T ((G g G^T) . (B^T x B)) A, 36 products instead of 144.
+// Winograd's minimal filtering F(4x4, 3x3) in one dimension, after Lavin & Gray 2016, "Fast Algorithms for
+// Convolutional Neural Networks": four outputs of a kernel of three from six inputs take six products instead of
+// twelve. In two dimensions it acts on columns, then on rows: Y = A^T ((G g G^T) . (B^T x B)) A, 36 products instead of
+// 144.
 //
 // The interpolation points are 0, +-2/3, +-3/2 and infinity. With the usual 0, +-1, +-2 rounding errors are twice as
 // large; that the product of the points is 1 saves multiplications.
@@ -67,7 +68,8 @@ struct OutputGradientTransform {
 template <typename T>
 ALWAYS_INLINE void transform_weights(const Vector<T>* g, Vector<T>* u) {
   u[0] = g[0];
-  const Vector<T> near_even = T(kNearScale) * g[0] + T(kNearScale * kNear2) * g[2], near_odd = T(kNearScale * kNear) * g[1];
+  const Vector<T> near_even = T(kNearScale) * g[0] + T(kNearScale * kNear2) * g[2],
+                  near_odd = T(kNearScale * kNear) * g[1];
   u[1] = near_even + near_odd;
   u[2] = near_even - near_odd;
   const Vector<T> far_even = T(kFarScale) * g[0] + T(kFarScale * kFar2) * g[2], far_odd = T(kFarScale * kFar) * g[1];

@@ -11,7 +11,7 @@ namespace {
 constexpr int kTaps = 9;
 /// Vectors that the taps of a kernel take after they are transposed.
 template <typename T>
-constexpr int kTapVectors = (kTaps + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+constexpr int kTapVectors = (kTaps + kLanes<T> - 1) / kLanes<T>* kLanes<T>;
 
 /// Values between one of the 36 matrices and the next: so many that a weight's 36 factors are in different cache sets.
 template <typename T>
