@@ -88,15 +88,16 @@ TYPED_TEST(GroupConvolutionKernelWinogradTest, PickedWhereItPays) {
   const auto picked = [](const char* line) {
     return is_winograd(caffe_layers::pick_group_convolution_kernel<TypeParam>(make_chain(parse_shape(line))).name);
   };
-  for (const char* line : {"resnet-1 64x16x32x32 | 16 k3 p1", "resnet-3 64x64x8x8 | 64 k3 p1", "8x16x8x8 | 16 g2 k3 p1",
-                           "image 1x16x32x32 | 16 k3 p1", "tiles-16 4x16x8x8 | 16 k3 p1"}) {
+  for (const char* line :
+       {"resnet-1 64x16x32x32 | 16 k3 p1", "resnet-3 64x64x8x8 | 64 k3 p1", "groups 16x16x8x8 | 16 g2 k3 p1",
+        "image 1x16x32x32 | 16 k3 p1", "tiles-16 4x16x8x8 | 16 k3 p1"}) {
     EXPECT_TRUE(picked(line)) << line;
   }
   for (const char* line :
        {"few-inputs 64x7x32x32 | 16 k3 p1", "few-outputs 64x16x32x32 | 7 k3 p1",
-        "narrow-groups 64x64x32x32 | 64 g16 k3 p1", "tiles-12 3x64x8x8 | 64 k3 p1", "low 64x16x2x64 | 16 k3 p1",
-        "stride 64x16x32x32 | 16 k3 p1 s2", "no-pad 64x16x32x32 | 16 k3", "dilation 64x16x32x32 | 16 k3 p1 d2",
-        "chain 64x16x32x32 | 16 k3 p1 | 16"}) {
+        "narrow-groups 64x64x32x32 | 64 g16 k3 p1", "tiles-12 3x64x8x8 | 64 k3 p1", "small 8x16x8x8 | 16 g2 k3 p1",
+        "low 64x16x2x64 | 16 k3 p1", "stride 64x16x32x32 | 16 k3 p1 s2", "no-pad 64x16x32x32 | 16 k3",
+        "dilation 64x16x32x32 | 16 k3 p1 d2", "chain 64x16x32x32 | 16 k3 p1 | 16"}) {
     EXPECT_FALSE(picked(line)) << line;
   }
 }
