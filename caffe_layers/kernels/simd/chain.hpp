@@ -8,6 +8,7 @@
 
 #include <omp.h>
 
+#include "caffe_layers/kernels/simd/jobs.hpp"
 #include "caffe_layers/kernels/simd/stages.hpp"
 
 namespace caffe_layers {
@@ -135,14 +136,6 @@ void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parame
 template <typename T>
 size_t workspace_bytes(const FusedChain& chain, bool backward) {
   return Workspace<Shared<T>, Scratch<T>>(chain, backward).bytes();
-}
-
-/// The number of jobs taken before this one, by any thread.
-inline ptrdiff_t take_job(ptrdiff_t* taken) {
-  ptrdiff_t job;
-#pragma omp atomic capture
-  job = (*taken)++;
-  return job;
 }
 
 /// Forward's jobs: each image in bands of rows.

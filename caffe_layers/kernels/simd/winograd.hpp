@@ -9,6 +9,7 @@
 
 #include <omp.h>
 
+#include "caffe_layers/kernels/simd/jobs.hpp"
 #include "caffe_layers/kernels/simd/winograd_jobs.hpp"
 
 namespace caffe_layers {
@@ -33,19 +34,18 @@ Images<T> top_images(const FusedChain& chain, T* data) {
   return {{data, static_cast<ptrdiff_t>(stage.in_height) * stage.in_width, chain.output_position}, stage.out_channels};
 }
 
-/// The factors of all weights, or of the TURNED ones with the inputs as outputs; called by all threads together.
+/// The factors of all weights, or of the TURNED ones with the inputs as outputs; called by all threads.
 template <typename T, bool TURNED>
-void transform_all_weights(const FusedStage& stage, const T* weight, T* factors) {
+void transform_all_weights(const FusedStage& stage, const T* weight, CommonJobs* jobs, T* factors) {
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const int rows = TURNED ? inputs : outputs, columns = TURNED ? outputs : inputs;
   const ptrdiff_t row_stride = kTaps * (TURNED ? 1 : inputs), column_stride = kTaps * (TURNED ? inputs : 1);
-#pragma omp for
-  for (int r = 0; r < stage.group * rows; ++r) {
-    const int group = r / rows, row = r % rows;
-    transform_weight_row<T, TURNED>(
-        weight + kTaps * group * static_cast<ptrdiff_t>(inputs) * outputs + row * row_stride, column_stride, columns,
-        factors + group * factor_count<T>(stage) + row * columns, matrix_pitch<T>(inputs, outputs));
-  }
+  jobs->run(stage.group * rows, [&](ptrdiff_t job) {
+    const ptrdiff_t group = job / rows, row = job % rows;
+    transform_weight_row<T, TURNED>(weight + kTaps * group * inputs * outputs + row * row_stride, column_stride,
+                                    columns, factors + group * factor_count<T>(stage) + row * columns,
+                                    matrix_pitch<T>(inputs, outputs));
+  });
 }
 
 template <typename T>
@@ -61,12 +61,13 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
   const bool streamed = is_streamed(top.data, chain.batch * stage.out_channels, stage.out_height, stage.out_width);
   const Finish<T> finish = {top.residual, top.data, chain.relu, streamed, nullptr};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
+  CommonJobs weights = {};
+  ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
     const WinogradScratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
-    transform_all_weights<T, false>(stage, parameters.weight[0], shared.factors);
-#pragma omp for schedule(dynamic)
-    for (ptrdiff_t index = 0; index < jobs.count() * stage.group; ++index) {
+    transform_all_weights<T, false>(stage, parameters.weight[0], &weights, shared.factors);
+    for (ptrdiff_t index; (index = take_job(&taken)) < jobs.count() * stage.group;) {
       const int group = static_cast<int>(index % stage.group);
       const WinogradJob<T> job = {jobs.job(index / stage.group), shared, scratch};
       job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
@@ -152,10 +153,11 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
                                        gradients.weight[0],
                                        gradients.bias[0]};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
+  CommonJobs transposed = {};
 #pragma omp parallel num_threads(chain.threads)
   {
-    transform_all_weights<T, true>(stage, parameters.weight[0], shared.factors);
-#pragma omp for schedule(static, 1)
+    transform_all_weights<T, true>(stage, parameters.weight[0], &transposed, shared.factors);
+#pragma omp for schedule(static, 1) nowait
     for (int part = 0; part < chain.threads; ++part) {
       wanted.run_part(jobs, part, chain.threads, shared, memory.scratch(workspace, part));
     }
