@@ -48,6 +48,7 @@ inline void store_first(double* to, __m256d value, int n) {
 }  // namespace caffe_layers
 
 #include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers {
 
@@ -57,6 +58,13 @@ FusedKernel<T> fused_avx2() {
 }
 template FusedKernel<float> fused_avx2();
 template FusedKernel<double> fused_avx2();
+
+template <typename T>
+FusedKernel<T> winograd_avx2() {
+  return {winograd_workspace_bytes<T>, winograd_forward<T>, winograd_backward<T>};
+}
+template FusedKernel<float> winograd_avx2();
+template FusedKernel<double> winograd_avx2();
 
 }  // namespace caffe_layers
 

@@ -19,6 +19,7 @@ inline void store_first(double* to, __m512d value, int n) { _mm512_mask_storeu_p
 }  // namespace caffe_layers
 
 #include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers {
 
@@ -28,6 +29,13 @@ FusedKernel<T> fused_avx512() {
 }
 template FusedKernel<float> fused_avx512();
 template FusedKernel<double> fused_avx512();
+
+template <typename T>
+FusedKernel<T> winograd_avx512() {
+  return {winograd_workspace_bytes<T>, winograd_forward<T>, winograd_backward<T>};
+}
+template FusedKernel<float> winograd_avx512();
+template FusedKernel<double> winograd_avx512();
 
 }  // namespace caffe_layers
 

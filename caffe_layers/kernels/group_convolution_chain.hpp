@@ -26,4 +26,7 @@ struct GroupConvolutionChain {
   bool relu = false;
 };
 
+/// The `supports` of a kernel that takes all.
+inline bool any_chain(const GroupConvolutionChain&) { return true; }
+
 }  // namespace caffe_layers

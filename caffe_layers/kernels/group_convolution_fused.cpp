@@ -2,7 +2,7 @@
 
 #include <omp.h>
 
-#include <algorithm>
+#include <cstddef>
 
 #include "caffe_layers/kernels/cpu.hpp"
 #include "caffe_layers/kernels/group_convolution_fused_table.hpp"
@@ -41,12 +41,37 @@ bool fused_supports(const GroupConvolutionChain& chain) {
          is_permutation(chain.output_channel, channels);
 }
 
+bool winograd_supports(const GroupConvolutionChain& chain) {
+  if (!fused_supports(chain) || chain.stages.size() > 1) return false;
+  const GroupConvolutionStage& stage = chain.stages[0];
+  return stage.kernel == 3 && stage.stride == 1 && stage.pad == 1 && stage.dilation == 1;
+}
+
+// Measured. Few channels do not pay for the transforms of tiles, few tiles not for those of weights, few
+// multiplications not for what every call takes; and of maps of one or two rows most of a tile is empty.
+bool winograd_pays(const GroupConvolutionChain& chain) {
+  const GroupConvolutionStage& stage = chain.stages[0];
+  const ptrdiff_t inputs = stage.in_channels / stage.group, outputs = stage.out_channels / stage.group;
+  const ptrdiff_t tiles =
+      static_cast<ptrdiff_t>(chain.batch) * ((stage.in_height + 3) / 4) * ((stage.in_width + 3) / 4);
+  return inputs >= 8 && outputs >= 8 && tiles >= 16 && tiles * inputs * outputs >= 4096 && stage.in_height > 2;
+}
+
+template <typename T, FusedKernel<T> (*winograd)()>
+GroupConvolutionKernel<T> winograd_row(const char* name, bool (*runs_here)()) {
+  return fused_row<T, winograd>(name, runs_here, winograd_supports, winograd_pays);
+}
+
 template <typename T>
 std::vector<GroupConvolutionKernel<T>> fused_group_convolution_kernels() {
   return {
 #if defined(__x86_64__)
-    fused_row<T, fused_avx512<T>>("avx512", cpu_has_avx512), fused_row<T, fused_avx2<T>>("avx2", cpu_has_avx2),
+    winograd_row<T, winograd_avx512<T>>("winograd-avx512", cpu_has_avx512),
+        fused_row<T, fused_avx512<T>>("avx512", cpu_has_avx512),
+        winograd_row<T, winograd_avx2<T>>("winograd-avx2", cpu_has_avx2),
+        fused_row<T, fused_avx2<T>>("avx2", cpu_has_avx2),
 #endif
+        winograd_row<T, winograd_portable<T>>("winograd-portable", any_cpu),
         fused_row<T, fused_portable<T>>("portable", any_cpu)
   };
 }

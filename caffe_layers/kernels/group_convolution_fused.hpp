@@ -57,12 +57,19 @@ struct FusedKernel {
                    const FusedGradients<T>& gradients, void* workspace);
 };
 
-/// The same source (simd/*.hpp) compiled for three instruction sets.
+/// The same source (simd/*.hpp) compiled for three instruction sets: chains image by image, and Winograd's algorithm
+/// for a single 3x3 convolution.
 template <typename T>
 FusedKernel<T> fused_portable();
 template <typename T>
 FusedKernel<T> fused_avx2();
 template <typename T>
 FusedKernel<T> fused_avx512();
+template <typename T>
+FusedKernel<T> winograd_portable();
+template <typename T>
+FusedKernel<T> winograd_avx2();
+template <typename T>
+FusedKernel<T> winograd_avx512();
 
 }  // namespace caffe_layers

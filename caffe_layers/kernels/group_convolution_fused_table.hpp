@@ -22,12 +22,19 @@ class FusedDescription {
 /// Whether the fused kernels take the chain.
 bool fused_supports(const GroupConvolutionChain& chain);
 
+/// Whether Winograd's algorithm takes it, a single 3x3 convolution; and whether it has enough channels and pixels.
+bool winograd_supports(const GroupConvolutionChain& chain);
+bool winograd_pays(const GroupConvolutionChain& chain);
+
 /// A fused kernel as a row of the kernel table.
 template <typename T, FusedKernel<T> (*fused)()>
-GroupConvolutionKernel<T> fused_row(const char* name, bool (*runs_here)()) {
+GroupConvolutionKernel<T> fused_row(const char* name, bool (*runs_here)(),
+                                    bool (*supports)(const GroupConvolutionChain&) = fused_supports,
+                                    bool (*pays)(const GroupConvolutionChain&) = any_chain) {
   return {name,
           runs_here,
-          fused_supports,
+          supports,
+          pays,
           [](const GroupConvolutionChain& chain, bool backward) {
             return fused().workspace_bytes(FusedDescription(chain), backward);
           },

@@ -36,6 +36,8 @@ struct GroupConvolutionKernel {
   /// Can this CPU run it (instruction set), and does it handle this chain?
   bool (*runs_here)();
   bool (*supports)(const GroupConvolutionChain& chain);
+  /// Is it then faster than the entries behind it?
+  bool (*pays)(const GroupConvolutionChain& chain);
   /// Scratch memory that forward and backward need, in bytes, for the current number of threads.
   size_t (*workspace_bytes)(const GroupConvolutionChain& chain, bool backward);
   void (*forward)(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
@@ -56,7 +58,7 @@ void gradient_before_relu(size_t count, const T* y, const T* y_diff, T* diff) {
 template <typename T>
 const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels();
 
-/// The first entry that runs here and supports the chain.
+/// The first entry that runs here, supports the chain and pays.
 template <typename T>
 const GroupConvolutionKernel<T>& pick_group_convolution_kernel(const GroupConvolutionChain& chain);
 

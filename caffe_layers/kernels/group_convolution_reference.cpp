@@ -78,8 +78,6 @@ void stage_backward_bias(const Stage& s, const T* out_diff, T* bias_diff) {
   for (size_t i = 0; i < output_size(s); ++i) bias_diff[i / plane] += out_diff[i];
 }
 
-bool any_chain(const GroupConvolutionChain&) { return true; }
-
 /// Outputs of all stages for one image, and as much again for their gradients.
 template <typename T>
 size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
@@ -159,7 +157,7 @@ void backward(const GroupConvolutionChain& chain, const T* bottom, const ChainPa
 
 template <typename T>
 GroupConvolutionKernel<T> group_convolution_reference() {
-  return {"reference", any_cpu, any_chain, workspace_bytes<T>, forward<T>, backward<T>};
+  return {"reference", any_cpu, any_chain, any_chain, workspace_bytes<T>, forward<T>, backward<T>};
 }
 
 template GroupConvolutionKernel<float> group_convolution_reference<float>();

@@ -227,8 +227,6 @@ void backward(const GroupConvolutionChain& chain, const int* tables, const T* bo
   }
 }
 
-bool any_chain(const GroupConvolutionChain&) { return true; }
-
 }  // namespace
 
 StageShape stage_shape(const GroupConvolutionChain& chain, size_t stage) {

@@ -16,7 +16,7 @@ const std::vector<GroupConvolutionKernel<T>>& group_convolution_kernels() {
 template <typename T>
 const GroupConvolutionKernel<T>& pick_group_convolution_kernel(const GroupConvolutionChain& chain) {
   for (const GroupConvolutionKernel<T>& kernel : group_convolution_kernels<T>()) {
-    if (kernel.runs_here() && kernel.supports(chain)) return kernel;
+    if (kernel.runs_here() && kernel.supports(chain) && kernel.pays(chain)) return kernel;
   }
   return group_convolution_kernels<T>().back();  // the reference takes every chain
 }

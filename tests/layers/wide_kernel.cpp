@@ -10,6 +10,7 @@ constexpr int kVectorBytes = 64;
 #include "caffe_layers/kernels/simd/first_lanes.hpp"
 
 #include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers_test {
 namespace {
@@ -19,13 +20,21 @@ caffe_layers::FusedKernel<T> fused_wide() {
   return {caffe_layers::workspace_bytes<T>, caffe_layers::forward<T>, caffe_layers::backward<T>};
 }
 
+template <typename T>
+caffe_layers::FusedKernel<T> winograd_wide() {
+  return {caffe_layers::winograd_workspace_bytes<T>, caffe_layers::winograd_forward<T>,
+          caffe_layers::winograd_backward<T>};
+}
+
 }  // namespace
 
 template <typename T>
-caffe_layers::GroupConvolutionKernel<T> wide_kernel() {
-  return caffe_layers::fused_row<T, fused_wide<T>>("512 bits", caffe_layers::any_cpu);
+std::vector<caffe_layers::GroupConvolutionKernel<T>> wide_kernels() {
+  using namespace caffe_layers;
+  return {fused_row<T, fused_wide<T>>("512 bits", any_cpu),
+          fused_row<T, winograd_wide<T>>("winograd, 512 bits", any_cpu, winograd_supports, winograd_pays)};
 }
-template caffe_layers::GroupConvolutionKernel<float> wide_kernel();
-template caffe_layers::GroupConvolutionKernel<double> wide_kernel();
+template std::vector<caffe_layers::GroupConvolutionKernel<float>> wide_kernels();
+template std::vector<caffe_layers::GroupConvolutionKernel<double>> wide_kernels();
 
 }  // namespace caffe_layers_test

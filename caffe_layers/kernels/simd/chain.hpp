@@ -8,6 +8,7 @@
 
 #include <omp.h>
 
+#include "caffe_layers/kernels/simd/jobs.hpp"
 #include "caffe_layers/kernels/simd/stages.hpp"
 
 namespace caffe_layers {
@@ -134,15 +135,7 @@ void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parame
 
 template <typename T>
 size_t workspace_bytes(const FusedChain& chain, bool backward) {
-  return Workspace<T>(chain, backward).bytes();
-}
-
-/// The number of jobs taken before this one, by any thread.
-inline ptrdiff_t take_job(ptrdiff_t* taken) {
-  ptrdiff_t job;
-#pragma omp atomic capture
-  job = (*taken)++;
-  return job;
+  return Workspace<Shared<T>, Scratch<T>>(chain, backward).bytes();
 }
 
 /// Forward's jobs: each image in bands of rows.
@@ -177,7 +170,7 @@ void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, const 
 template <typename T>
 void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const FusedTop<T>& top,
              void* workspace) {
-  const Workspace<T> memory(chain, false);
+  const Workspace<Shared<T>, Scratch<T>> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
   const FusedStage& last = chain.stages[chain.num_stages - 1];
   const int rows = forward_rows<T>(chain);
@@ -199,7 +192,7 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
 template <typename T>
 void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
               const FusedGradients<T>& gradients, void* workspace) {
-  const Workspace<T> memory(chain, true);
+  const Workspace<Shared<T>, Scratch<T>> memory(chain, true);
   const Shared<T> shared = memory.shared(workspace);
   transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];

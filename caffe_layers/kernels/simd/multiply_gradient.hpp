@@ -93,7 +93,7 @@ inline void gradient_columns(const Region& region, int inputs, const T* const* i
 
 /// Lanes whose index has bit STEP set change places: those of `a` with those STEP lower of `b`.
 template <typename T, int STEP>
-inline void exchange(Vector<T>* a, Vector<T>* b) {
+ALWAYS_INLINE void exchange(Vector<T>* a, Vector<T>* b) {
   typename VectorOf<T>::Index low = {}, high = {};
   for (int lane = 0; lane < kLanes<T>; ++lane) {
     low[lane] = lane & STEP ? kLanes<T> + lane - STEP : lane;

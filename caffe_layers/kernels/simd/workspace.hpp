@@ -32,6 +32,7 @@ struct Buffer {
 template <typename T>
 struct Shared {
   T* transposed[kFusedMaxStages];
+  static Shared take(Arena* arena, const FusedChain& chain, bool backward);
 };
 
 template <typename T>
@@ -41,6 +42,7 @@ struct Scratch {
   T **out, **in_diff;
   Buffer<T> value[kFusedMaxStages], diff[kFusedMaxStages];
   T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];
+  static Scratch take(Arena* arena, const FusedChain& chain, bool backward);
 };
 
 inline bool is_spatial(const FusedStage& stage) { return stage.kernel > 1 || stage.stride > 1 || stage.pad > 0; }
@@ -120,7 +122,7 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
 }
 
 template <typename T>
-Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
+Shared<T> Shared<T>::take(Arena* arena, const FusedChain& chain, bool backward) {
   Shared<T> shared = {};
   for (int s = 0; backward && s < chain.num_stages; ++s) {
     shared.transposed[s] = arena->take<T>(weight_count(chain.stages[s]));
@@ -129,7 +131,7 @@ Shared<T> take_shared(Arena* arena, const FusedChain& chain, bool backward) {
 }
 
 template <typename T>
-Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
+Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward) {
   Scratch<T> scratch = {};
   scratch.spatial = take_spatial<T>(arena, chain, backward);
   int channels = 1;
@@ -155,8 +157,8 @@ Scratch<T> take_scratch(Arena* arena, const FusedChain& chain, bool backward) {
   return scratch;
 }
 
-/// The pieces of one call's scratch memory.
-template <typename T>
+/// The pieces of one call's scratch memory: what Shared::take and Scratch::take take from an arena.
+template <typename Shared, typename Scratch>
 struct Workspace {
   const FusedChain& chain;
   bool backward;
@@ -164,23 +166,23 @@ struct Workspace {
 
   Workspace(const FusedChain& chain, bool backward) : chain(chain), backward(backward) {
     Arena arena = {nullptr, 0};
-    take_shared<T>(&arena, chain, backward);
+    Shared::take(&arena, chain, backward);
     shared_bytes = arena.used;
     arena.used = 0;
-    take_scratch<T>(&arena, chain, backward);
+    Scratch::take(&arena, chain, backward);
     scratch_bytes = arena.used + kCacheLine;  // odd number of lines between threads
   }
   size_t bytes() const { return shared_bytes + chain.threads * scratch_bytes + kCacheLine; }
   static char* aligned(void* workspace) {
     return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kCacheLine - 1) / kCacheLine * kCacheLine);
   }
-  Shared<T> shared(void* workspace) const {
+  Shared shared(void* workspace) const {
     Arena arena = {aligned(workspace), 0};
-    return take_shared<T>(&arena, chain, backward);
+    return Shared::take(&arena, chain, backward);
   }
-  Scratch<T> scratch(void* workspace, int thread) const {
+  Scratch scratch(void* workspace, int thread) const {
     Arena arena = {aligned(workspace) + shared_bytes + thread * scratch_bytes, 0};
-    return take_scratch<T>(&arena, chain, backward);
+    return Scratch::take(&arena, chain, backward);
   }
 };
 
