@@ -10,8 +10,6 @@
 #include <string>
 
 #include "caffe_layers/kernels/group_convolution_cuda.hpp"
-#include "caffe_layers/kernels/permutation.hpp"
-#include "caffe_layers/kernels/permutation_cuda.hpp"
 #include "gtest/gtest.h"
 
 namespace caffe_layers {
@@ -313,28 +311,6 @@ TEST_F(CudaOnHostTest, PicksTilesWhereTheyFit) {
   EXPECT_EQ("stages", picked(star));
   EXPECT_EQ("stages", picked({"two spatial", 2, 4, 8, 8, {{4, 4, 3, 1, 1}, {4, 2, 3, 1, 1}}}));
 }
-
-template <typename T>
-void compare_permutations() {
-  const int shapes[][3] = {{2, 6, 1},    {3, 5, 7},  {2, 4, 64}, {1, 3, 1024},
-                           {2, 3, 2052}, {70, 9, 4}, {1, 1, 1},  {300, 3, 2}};
-  for (const auto& [batch, channels, plane] : shapes) {
-    for (const int misaligned : {0, 1}) {
-      SCOPED_TRACE(testing::Message() << batch << " x " << channels << " x " << plane << " + " << misaligned);
-      const size_t count = size_t(batch) * channels * plane;
-      const std::vector<int> perm = random_permutation(channels, 5);
-      const std::vector<T> bottom = random_values<T>(count + misaligned, 6);
-      std::vector<T> expected(count), actual(count + misaligned);
-      permute_channels(bottom.data() + misaligned, perm.data(), batch, channels, plane, expected.data());
-      permute_channels_cuda(bottom.data() + misaligned, perm.data(), batch, channels, plane, actual.data() + misaligned,
-                            nullptr);
-      EXPECT_EQ(expected, std::vector<T>(actual.begin() + misaligned, actual.end()));
-    }
-  }
-}
-
-TEST_F(CudaOnHostTest, PermutationsMatchCpuFloat) { compare_permutations<float>(); }
-TEST_F(CudaOnHostTest, PermutationsMatchCpuDouble) { compare_permutations<double>(); }
 
 }  // namespace
 

@@ -130,12 +130,15 @@ TYPED_TEST(GroupConvolutionKernelTest, ThreadsChangeNothingButRounding) {
                     results.weight_diff == again.weight_diff && results.bias_diff == again.bias_diff)
             << what << ": differs between runs";
         if (count == 1) one = results;
-        const double tolerance = rounding_tolerance<TypeParam>();
-        expect_close(results.top.data(), one.top.data(), one.top.size(), tolerance, what + ", top");
-        expect_close(results.bottom_diff.data(), one.bottom_diff.data(), one.bottom_diff.size(), tolerance, what);
+        const auto expect_same = [&](const std::vector<TypeParam>& actual, const std::vector<TypeParam>& expected,
+                                     const char* of) {
+          expect_close(actual.data(), expected.data(), expected.size(), rounding_tolerance<TypeParam>(), what + of);
+        };
+        expect_same(results.top, one.top, ", top");
+        expect_same(results.bottom_diff, one.bottom_diff, ", bottom gradient");
         for (size_t s = 0; s < one.weight_diff.size(); ++s) {
-          const std::vector<TypeParam>& diff = one.weight_diff[s];
-          expect_close(results.weight_diff[s].data(), diff.data(), diff.size(), tolerance, what + ", weights");
+          expect_same(results.weight_diff[s], one.weight_diff[s], ", weights");
+          expect_same(results.bias_diff[s], one.bias_diff[s], ", bias");
         }
       }
     });

@@ -278,13 +278,15 @@ void multiply_planes(const Region& region, int groups, const Product<T>& first, 
 }
 
 /// multiply_planes for so many inputs: where they are known when compiled, a group on a small map takes three quarters
-/// of the time. Those are the channels per branch of most of the paper's networks; 24 are of IGC-V1.
+/// of the time. Those are the channels per branch of the paper's networks.
 template <typename T, bool PLAIN>
 auto choose_multiply(int inputs) {
   if (inputs == 8) return multiply_planes<T, 8, PLAIN>;
   if (inputs == 10) return multiply_planes<T, 10, PLAIN>;
   if (inputs == 16) return multiply_planes<T, 16, PLAIN>;
+  if (inputs == 20) return multiply_planes<T, 20, PLAIN>;
   if (inputs == 24) return multiply_planes<T, 24, PLAIN>;
+  if (inputs == 32) return multiply_planes<T, 32, PLAIN>;
   return multiply_planes<T, 0, PLAIN>;
 }
 
