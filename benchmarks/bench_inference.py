@@ -31,7 +31,7 @@ from prototxt_gen.to_onnx import to_onnx
 from prototxt_gen.to_stock import to_stock
 from prototxt_gen.weights import net_files, with_blobs, write_files
 
-NETS = ("igcv2_c64_d20", "igcv2star_c216_d20", "igcv1_c48_d20", "xception_c35_d20")
+NETS = ("igcv2_c64_d20", "igcv2star_c216_d20", "igcv1_c48_d20", "xception_c35_d20", "resnet_c16_d20")
 LEARN_STATISTICS = """
 import caffe, sys
 net = caffe.Net(sys.argv[1], caffe.TRAIN)
