@@ -12,7 +12,7 @@ foreach(extension cpp cu)
   list(TRANSFORM _globs APPEND /*.${extension})
   file(GLOB _files RELATIVE ${CAFFE_SOURCE} ${_globs})
   caffe_sources(libcaffe EXTENSION ${extension} BATCH 12 FILES ${_files})
-  file(GLOB _our_files CONFIGURE_DEPENDS ${CAFFE_LAYERS_DIR}/layers/*.${extension}
+  file(GLOB _our_files CONFIGURE_DEPENDS ${CAFFE_LAYERS_DIR}/*.${extension} ${CAFFE_LAYERS_DIR}/layers/*.${extension}
        ${CAFFE_LAYERS_DIR}/solvers/*.${extension} ${CAFFE_LAYERS_DIR}/kernels/*.${extension})
   list(APPEND _libcaffe ${libcaffe} ${_our_files})
 endforeach()

@@ -116,7 +116,8 @@ void AugmentedDataLayer<Dtype>::SetUpPosition() {
   if (!this->blobs_.empty()) {  // given with the parameters
     const vector<int> shape = {2};
     Require(this->blobs_.size() == 1 && this->blobs_[0]->shape() == shape,
-            "blobs must be one of 2 values, the place in the data, as snapshots have it");
+            "has " + std::to_string(this->blobs_.size()) + " blobs, the first of shape " +
+                this->blobs_[0]->shape_string() + "; it must be one of 2 values, the place in the data");
     return;
   }
   this->blobs_.resize(1);

@@ -102,8 +102,7 @@ template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y) {
   const bool same = x.data() == output_.data();
   if (!same || device_data(x) == output_address_) {
-    Blob<Dtype>& last = same ? input_ : output_;
-    last.ReshapeLike(x);
+    const Blob<Dtype>& last = same ? input_ : output_;
     if (last.data()->size() == x.data()->size()) return y->ShareData(last);
   }
   Blob<Dtype> fresh(vector<int>(1, x.data()->size() / sizeof(Dtype)));
@@ -118,7 +117,6 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
   Blob<Dtype> x(bottom[0]->shape());
   x.ShareData(*bottom[0]);
   ShareOutputMemory(x, top[0]);
-  output_.ReshapeLike(x);
   output_.ShareData(*top[0]);
   output_address_ = device_data(output_);
   input_.ShareData(x);

@@ -59,7 +59,8 @@ TEST_F(AugmentedDataErrorsTest, Fields) {
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 9 min_scale: 8 max_scale: 10"), "crop_size is 9, larger than");
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 4000000000"), "crop_size is 4000000000; it must be below 65536");
   EXPECT_DEATH(Run(good_, "batch_size: 1 } param { lr_mult: 1"), "param has lr_mult 1");
-  EXPECT_DEATH(Run(good_, "batch_size: 1 } blobs { shape { dim: 1 } data: 0"), "blobs must be one of 2 values");
+  EXPECT_DEATH(Run(good_, "batch_size: 1 } blobs { shape { dim: 1 } data: 0"),
+               "has 1 blobs, the first of shape 1 .1.; it must be one of 2");
 }
 
 TEST_F(AugmentedDataErrorsTest, CropLargerThanTheImage) {

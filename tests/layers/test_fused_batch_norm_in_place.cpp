@@ -3,7 +3,7 @@
 
 #include "caffe/test/test_caffe_main.hpp"
 #include "device_test.hpp"
-#include "layer_case.hpp"
+#include "layer_test.hpp"
 
 namespace caffe {
 

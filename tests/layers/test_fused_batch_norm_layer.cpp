@@ -11,7 +11,7 @@
 #include "caffe_layers/fused_batch_norm_layer.hpp"
 #include "device_test.hpp"
 #include "google/protobuf/text_format.h"
-#include "layer_case.hpp"
+#include "layer_test.hpp"
 
 namespace caffe {
 namespace {

@@ -220,11 +220,8 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
     const Scratch<T> scratch = memory.scratch(workspace, part);
     for (int s = 0; s < chain.num_stages; ++s) {
-      const ptrdiff_t weights = weight_count(chain.stages[s]);
-      for (ptrdiff_t i = 0; gradients.weight[s] && i < weights; ++i)
-        gradients.weight[s][i] += scratch.weight_diff[s][i];
-      for (int o = 0; gradients.bias[s] && o < chain.stages[s].out_channels; ++o)
-        gradients.bias[s][o] += scratch.bias_diff[s][o];
+      add_part(scratch.weight_diff[s], weight_count(chain.stages[s]), gradients.weight[s]);
+      add_part(scratch.bias_diff[s], chain.stages[s].out_channels, gradients.bias[s]);
     }
   }
 }

@@ -164,9 +164,8 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
   }
   for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
     const WinogradScratch<T> scratch = memory.scratch(workspace, part);
-    const ptrdiff_t weights = weight_count(stage);
-    for (ptrdiff_t i = 0; wanted.weight && i < weights; ++i) wanted.weight[i] += scratch.weight_diff[i];
-    for (int o = 0; wanted.bias && o < stage.out_channels; ++o) wanted.bias[o] += scratch.bias_diff[o];
+    add_part(scratch.weight_diff, weight_count(stage), wanted.weight);
+    add_part(scratch.bias_diff, stage.out_channels, wanted.bias);
   }
 }
 

@@ -157,6 +157,12 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
   return scratch;
 }
 
+/// sums += one thread's; null: they were not asked for.
+template <typename T>
+inline void add_part(const T* part, ptrdiff_t count, T* sums) {
+  for (ptrdiff_t i = 0; sums && i < count; ++i) sums[i] += part[i];
+}
+
 /// The pieces of one call's scratch memory: what Shared::take and Scratch::take take from an arena.
 template <typename Shared, typename Scratch>
 struct Workspace {
