@@ -87,7 +87,8 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
       << layer << "bottom has " << bottom[0]->shape(1) << " channels: must keep the number it was set up with";
   const GroupConvolutionStage& first = chain_.stages.front();
   const vector<int> set_up_for = {chain_.batch, first.in_channels, first.in_height, first.in_width};
-  if (bottom[0]->shape() != set_up_for) chain_ = BuildChain(*bottom[0]);
+  const bool reshaped = bottom[0]->shape() != set_up_for;
+  if (reshaped) chain_ = BuildChain(*bottom[0]);
   const GroupConvolutionStage& last = chain_.stages.back();
   const vector<int> shape = {chain_.batch, last.out_channels, last.out_height, last.out_width};
   for (size_t b = 1; b < bottom.size(); ++b) {
@@ -96,7 +97,7 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
                                        << ": must be that of the top, " << Blob<Dtype>(shape).shape_string();
   }
   top[0]->Reshape(shape);
-  if (!on_gpu()) PickKernel();
+  if (!on_gpu() && (reshaped || !kernel_)) PickKernel();
 }
 
 template <typename Dtype>

@@ -138,25 +138,63 @@ size_t workspace_bytes(const FusedChain& chain, bool backward) {
   return Workspace<Shared<T>, Scratch<T>>(chain, backward).bytes();
 }
 
-/// Forward's jobs: each image in bands of rows.
-struct Bands {
-  int rows, count;
-  ptrdiff_t image(ptrdiff_t job) const { return job / count; }
-  int first_row(ptrdiff_t job) const { return static_cast<int>(job % count) * rows; }
+/// Forward's jobs: each image in bands of rows, or in parts of the outputs.
+struct ForwardJobs {
+  int rows, bands, outputs, parts;
+
+  ptrdiff_t count(const FusedChain& chain) const { return static_cast<ptrdiff_t>(chain.batch) * bands * parts; }
+  ptrdiff_t image(ptrdiff_t job) const { return job / (bands * parts); }
+  int first_row(ptrdiff_t job) const { return static_cast<int>(job / parts % bands) * rows; }
+  int first_output(ptrdiff_t job) const { return static_cast<int>(job % parts) * outputs; }
+};
+
+/// Where there are fewer images than threads, the outputs of a single convolution without groups are shared out: bands
+/// of a small map would be narrow, and each would need all weights.
+template <typename T>
+ForwardJobs forward_jobs(const FusedChain& chain) {
+  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+  const int for_each_image = (chain.threads + chain.batch - 1) / chain.batch;
+  const bool splits =
+      chain.num_stages == 1 && first.group == 1 && is_spatial(first) && !is_strided<T>(first) && for_each_image > 1;
+  const int rows = forward_rows<T>(chain, splits ? 1 : for_each_image);
+  const int outputs =
+      splits ? round_up((last.out_channels + for_each_image - 1) / for_each_image, kOutputBlock) : last.out_channels;
+  return {rows, (last.out_height + rows - 1) / rows, outputs, (last.out_channels + outputs - 1) / outputs};
+}
+
+/// A chain with only some outputs, all or those of a job; they are of its only stage.
+template <typename T>
+struct ChainPart {
+  FusedStage last;
+  FusedChain chain;
+  const T *weight, *bias;
+  FusedParameters<T> parameters;
+
+  ChainPart(const FusedChain& whole, const FusedParameters<T>& all, int first, int outputs)
+      : chain(whole), parameters(all) {
+    last = whole.stages[whole.num_stages - 1];
+    if (outputs == last.out_channels) return;
+    outputs = smaller(outputs, last.out_channels - first);
+    weight = all.weight[0] + first * (weight_count(last) / last.out_channels);
+    bias = all.bias[0] ? all.bias[0] + first : nullptr;
+    parameters = {&weight, &bias};
+    last.out_channels = last.group_outputs = outputs;
+    chain.stages = &last;
+    chain.output_position += first;
+  }
 };
 
 /// Runs a job while the caches begin to fetch the image of `next`, which this thread will probably take: to take it now
 /// would keep it from a thread that is free sooner.
 template <typename T>
-void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, const Bands& bands, ptrdiff_t job,
-                 ptrdiff_t next) {
+void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, ptrdiff_t top_size, const ForwardJobs& jobs,
+                 ptrdiff_t job, ptrdiff_t next) {
   const FusedChain& chain = image.chain;
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const ptrdiff_t bottom_size = first.in_channels * image.bottom_pitch();
-  const ptrdiff_t top_size = last.out_channels * image.top_pitch();
-  const ptrdiff_t n = bands.image(job), next_n = bands.image(next);
-  image.first_row = bands.first_row(job);
-  image.rows = smaller(bands.rows, last.out_height - image.first_row);
+  const ptrdiff_t n = jobs.image(job), next_n = jobs.image(next);
+  image.first_row = jobs.first_row(job);
+  image.rows = smaller(jobs.rows, last.out_height - image.first_row);
   image.bottom = bottom + n * bottom_size;
   if (!is_spatial(first)) image.bottom += static_cast<ptrdiff_t>(image.first_row) * first.in_width;
   const ptrdiff_t top_at = n * top_size + static_cast<ptrdiff_t>(image.first_row) * last.out_width;
@@ -173,17 +211,18 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   const Workspace<Shared<T>, Scratch<T>> memory(chain, false);
   const Shared<T> shared = memory.shared(workspace);
   const FusedStage& last = chain.stages[chain.num_stages - 1];
-  const int rows = forward_rows<T>(chain);
-  const Bands bands = {rows, (last.out_height + rows - 1) / rows};
+  const ForwardJobs jobs = forward_jobs<T>(chain);
+  const ptrdiff_t top_size = static_cast<ptrdiff_t>(last.out_channels) * last.out_height * last.out_width;
   const bool streamed = is_streamed(top.data, chain.batch * last.out_channels, last.out_height, last.out_width);
   ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
     const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
-    Image<T> image = {chain, parameters, shared, scratch};
-    image.top_streamed = streamed;
-    for (ptrdiff_t job; (job = take_job(&taken)) < chain.batch * bands.count;) {
-      forward_job(image, bottom, top, bands, job, job + chain.threads);
+    for (ptrdiff_t job; (job = take_job(&taken)) < jobs.count(chain);) {
+      const ChainPart<T> part(chain, parameters, jobs.first_output(job), jobs.outputs);
+      Image<T> image = {part.chain, part.parameters, shared, scratch};
+      image.top_streamed = streamed;
+      forward_job(image, bottom, top, top_size, jobs, job, job + chain.threads);
     }
     end_streams();
   }

@@ -14,6 +14,9 @@ namespace {
 /// multiple of 4 KB apart.
 constexpr int kDirectPlanes = 8;
 
+/// Or, in forward, where two rows go into a vector: such planes are small.
+constexpr int kPairPlanes = 64;
+
 /// Output rows and channels computed together: with the input rows that they need, they fill 16 (AVX-512: 32)
 /// registers.
 template <int STRIDE>
@@ -22,19 +25,30 @@ template <int STRIDE>
 constexpr int kDirectOutputs = kVectorBytes == 64 || STRIDE == 2 ? 4 : 2;
 
 inline bool is_depthwise(const FusedStage& stage) { return stage.group_inputs * stage.group_outputs == 1; }
+inline bool is_3x3(const FusedStage& stage) {
+  return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1;
+}
 
 /// With several channels not on maps narrower than half a vector: spatial.hpp joins their rows.
 template <typename T>
 bool is_direct(const FusedStage& stage) {
   const bool few_channels = stage.group_inputs <= kDirectPlanes && stage.group_outputs <= kDirectPlanes;
-  return stage.kernel == 3 && stage.stride <= 2 && stage.pad == 1 && stage.dilation == 1 && few_channels &&
-         (is_depthwise(stage) || 2 * stage.out_width >= kLanes<T>);
+  return is_3x3(stage) && few_channels && (is_depthwise(stage) || 2 * stage.out_width >= kLanes<T>);
 }
 
 /// Whether two rows go into a vector.
 template <typename T, int STRIDE>
 inline bool in_pairs(int in_width, int out_width) {
   return out_width == kPairWidth<T> && in_width == STRIDE * out_width;
+}
+
+template <typename T>
+bool is_direct_forward(const FusedStage& stage) {
+  const bool pairs = stage.stride == 1   ? in_pairs<T, 1>(stage.in_width, stage.out_width)
+                     : stage.stride == 2 ? in_pairs<T, 2>(stage.in_width, stage.out_width)
+                                         : false;
+  const bool fits = stage.group_inputs <= kPairPlanes && stage.group_outputs <= kPairPlanes;
+  return is_direct<T>(stage) || (is_3x3(stage) && pairs && fits);
 }
 
 /// Row y of a plane, or `zeros` outside of it.
@@ -97,10 +111,10 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
 /// The planes of one group, and where it goes.
 template <typename T>
 struct DirectGroup {
-  Plane<T> in[kDirectPlanes];
+  Plane<T> in[kPairPlanes];
   const T* zeros;
   int inputs;
-  T* out[kDirectPlanes];
+  T* out[kPairPlanes];
   int outputs, out_width;
 };
 

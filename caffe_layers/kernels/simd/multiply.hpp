@@ -37,6 +37,7 @@ struct Finish {
   const T* top;       ///< null: of another stage
   bool relu;
   bool streamed;   ///< is_streamed(top)
+  bool whole;      ///< all of the image: what follows in a plane is not another thread's
   const T* ahead;  ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
 
   const T* residual_at(const T* to) const { return residual + (to - top); }
@@ -98,7 +99,7 @@ ALWAYS_INLINE void fetch_ahead(T* const* out, int column, const Finish<T>& finis
     const T* to = out[b] + column;
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS * kLanes<T>; v += kCacheLine / static_cast<int>(sizeof(T))) {
-      if (!finish.streamed) __builtin_prefetch(to + kColumnsAhead * VECTORS * kLanes<T> + v, 1);
+      if (finish.whole && !finish.streamed) __builtin_prefetch(to + kColumnsAhead * VECTORS * kLanes<T> + v, 1);
       if (finish.ahead) __builtin_prefetch(finish.ahead + (to - finish.top) + v, 0, 2);
     }
   }

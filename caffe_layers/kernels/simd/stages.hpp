@@ -54,7 +54,7 @@ struct Image {
   }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
-    return {residual, top, chain.relu, top_streamed, bottom_ahead};
+    return {residual, top, chain.relu, top_streamed, rows == chain.stages[s].out_height, bottom_ahead};
   }
   Planes<const T> output_diff(int s, int at) const {
     if (s == chain.num_stages - 1) return {top_diff + at, top_pitch(), chain.output_position};
@@ -82,7 +82,7 @@ void spatial_stage(const Image<T>& image, int s) {
     list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
     const auto run = stage.group_inputs == 2 ? strided_forward<T, 2> : strided_forward<T, 4>;
     run(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
-  } else if (is_direct<T>(stage)) {
+  } else if (is_direct_forward<T>(stage)) {
     const auto run = stage.stride == 1 ? direct_forward<T, 1> : direct_forward<T, 2>;
     run(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
         scratch.zeros, image.top_diff_ahead(s));

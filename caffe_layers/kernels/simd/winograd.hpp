@@ -34,19 +34,58 @@ Images<T> top_images(const FusedChain& chain, T* data) {
   return {{data, static_cast<ptrdiff_t>(stage.in_height) * stage.in_width, chain.output_position}, stage.out_channels};
 }
 
-/// The factors of all weights, or of the TURNED ones with the inputs as outputs; called by all threads.
+/// The factors of rows first .. first + count - 1 of a group's weights: of outputs, or of inputs if TURNED; in matrices
+/// `pitch` apart.
+template <typename T, bool TURNED>
+void transform_weight_rows(const FusedStage& stage, const T* weight, int group, int first, int count, T* factors,
+                           ptrdiff_t pitch) {
+  const int inputs = stage.group_inputs, outputs = stage.group_outputs, columns = TURNED ? outputs : inputs;
+  const ptrdiff_t row_stride = kTaps * (TURNED ? 1 : inputs), column_stride = kTaps * (TURNED ? inputs : 1);
+  weight += static_cast<ptrdiff_t>(kTaps) * group * inputs * outputs + first * row_stride;
+  for (int row = 0; row < count; ++row, weight += row_stride, factors += columns) {
+    transform_weight_row<T, TURNED>(weight, column_stride, columns, factors, pitch);
+  }
+}
+
+/// All of them; called by all threads.
 template <typename T, bool TURNED>
 void transform_all_weights(const FusedStage& stage, const T* weight, CommonJobs* jobs, T* factors) {
-  const int inputs = stage.group_inputs, outputs = stage.group_outputs;
-  const int rows = TURNED ? inputs : outputs, columns = TURNED ? outputs : inputs;
-  const ptrdiff_t row_stride = kTaps * (TURNED ? 1 : inputs), column_stride = kTaps * (TURNED ? inputs : 1);
-  jobs->run(stage.group * rows, [&](ptrdiff_t job) {
-    const ptrdiff_t group = job / rows, row = job % rows;
-    transform_weight_row<T, TURNED>(weight + kTaps * group * inputs * outputs + row * row_stride, column_stride,
-                                    columns, factors + group * factor_count<T>(stage) + row * columns,
-                                    matrix_pitch<T>(inputs, outputs));
+  const int rows = TURNED ? stage.group_inputs : stage.group_outputs;
+  const int columns = TURNED ? stage.group_outputs : stage.group_inputs;
+  const ptrdiff_t pitch = matrix_pitch<T>(rows, columns);
+  jobs->run(static_cast<ptrdiff_t>(stage.group) * rows, [&](ptrdiff_t job) {
+    const int group = static_cast<int>(job / rows), row = static_cast<int>(job % rows);
+    transform_weight_rows<T, TURNED>(stage, weight, group, row, 1,
+                                     factors + group * factor_count<T>(stage) + static_cast<ptrdiff_t>(row) * columns,
+                                     pitch);
   });
 }
+
+/// Forward's results, and where they go.
+template <typename T>
+struct WinogradForward {
+  const FusedStage& stage;
+  Images<const T> in;
+  const T *weight, *bias;
+  Images<T> out;
+  Finish<T> finish;
+
+  /// Part `part` of a group's outputs from one job.
+  void run_job(const WinogradJob<T>& job, const TileJobs<T>& jobs, int group, int part) const {
+    const WinogradScratch<T>& scratch = job.scratch;
+    const int inputs = stage.group_inputs, outputs = stage.group_outputs, first = part * jobs.part_outputs;
+    const int count = smaller(jobs.part_outputs, outputs - first);
+    const ptrdiff_t pitch = matrix_pitch<T>(inputs, jobs.part_outputs);
+    const T* factors = job.shared.factors + group * factor_count<T>(stage);
+    if (jobs.own_factors) {
+      transform_weight_rows<T, false>(stage, weight, group, first, count, scratch.factors, pitch);
+      factors = scratch.factors;
+    }
+    job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
+    job.multiply_tiles(factors, pitch, scratch.inputs, inputs, scratch.outputs, count);
+    job.transform_back(scratch.outputs, bias, finish, out, group * outputs + first, count);
+  }
+};
 
 template <typename T>
 void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters,
@@ -54,26 +93,25 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
   const WinogradWorkspace<T> memory(chain, false);
   const WinogradShared<T> shared = memory.shared(workspace);
   const FusedStage& stage = chain.stages[0];
-  const TileJobs<T> jobs(chain);
-  const int inputs = stage.group_inputs, outputs = stage.group_outputs;
-  const Images<const T> in = bottom_images(chain, bottom);
-  const Images<T> out = top_images(chain, top.data);
+  const TileJobs<T> jobs(chain, false);
   const bool streamed = is_streamed(top.data, chain.batch * stage.out_channels, stage.out_height, stage.out_width);
-  const Finish<T> finish = {top.residual, top.data, chain.relu, streamed, nullptr};
+  const WinogradForward<T> pass = {stage,
+                                   bottom_images(chain, bottom),
+                                   parameters.weight[0],
+                                   parameters.bias[0],
+                                   top_images(chain, top.data),
+                                   {top.residual, top.data, chain.relu, streamed, false, nullptr}};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
   CommonJobs weights = {};
   ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
     const WinogradScratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
-    transform_all_weights<T, false>(stage, parameters.weight[0], &weights, shared.factors);
-    for (ptrdiff_t index; (index = take_job(&taken)) < jobs.count() * stage.group;) {
-      const int group = static_cast<int>(index % stage.group);
-      const WinogradJob<T> job = {jobs.job(index / stage.group), shared, scratch};
-      job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
-      job.multiply_tiles(shared.factors + group * factor_count<T>(stage), scratch.inputs, inputs, scratch.outputs,
-                         outputs);
-      job.transform_back(scratch.outputs, parameters.bias[0], finish, out, group * outputs, outputs);
+    if (!jobs.own_factors) transform_all_weights<T, false>(stage, pass.weight, &weights, shared.factors);
+    const ptrdiff_t groups = static_cast<ptrdiff_t>(stage.group) * jobs.parts;
+    for (ptrdiff_t index; (index = take_job(&taken)) < jobs.count() * groups;) {
+      const int of_group = static_cast<int>(index % groups);
+      pass.run_job({jobs.job(index / groups), shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts);
     }
     end_streams();
   }
@@ -99,10 +137,10 @@ struct WinogradGradients {
     }
     if (bias) add_bias_gradients(job.tiles, group, scratch.bias_diff);
     if (in_diff.planes.data) {
-      const Finish<T> finish = {nullptr, nullptr, false, streamed, nullptr};
+      const Finish<T> finish = {nullptr, nullptr, false, streamed, false, nullptr};
       job.template transform<InputTransform>(out_diff, group * outputs, outputs, scratch.outputs);
-      job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), scratch.outputs, outputs, scratch.inputs,
-                         inputs);
+      job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), matrix_pitch<T>(inputs, outputs),
+                         scratch.outputs, outputs, scratch.inputs, inputs);
       job.transform_back(scratch.inputs, nullptr, finish, in_diff, group * inputs, inputs);
     }
   }
@@ -143,7 +181,7 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
   const WinogradWorkspace<T> memory(chain, true);
   const WinogradShared<T> shared = memory.shared(workspace);
   const FusedStage& stage = chain.stages[0];
-  const TileJobs<T> jobs(chain);
+  const TileJobs<T> jobs(chain, true);
   const bool streamed = is_streamed(gradients.bottom, chain.batch * stage.in_channels, stage.in_height, stage.in_width);
   const WinogradGradients<T> wanted = {stage,
                                        bottom_images(chain, bottom),

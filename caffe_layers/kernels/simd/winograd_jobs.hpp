@@ -18,20 +18,34 @@ inline int job_tiles(const FusedStage& stage) {
   return larger(2, smaller(kMostTiles, kTileBytes / bytes) / kLanes<T>) * kLanes<T>;
 }
 
-/// The jobs of a group: some rows of tiles each, of one image or several.
+/// The jobs of a group: some rows of tiles each, of one image or several. In forward, where these are fewer than the
+/// threads, all tiles but some of the outputs: that needs all inputs transformed, but of the weights only those
+/// outputs'.
 template <typename T>
 struct TileJobs {
   TileMap map;
   ptrdiff_t all_rows;
   int job_rows;
+  int part_outputs, parts;  ///< of a group
+  bool own_factors;         ///< each job transforms the weights that it needs, others perhaps the same: none waits
 
-  explicit TileJobs(const FusedChain& chain) {
+  TileJobs(const FusedChain& chain, bool backward) {
     const FusedStage& stage = chain.stages[0];
     map = {stage.in_height, stage.in_width, (stage.in_height + kTileOutputs - 1) / kTileOutputs,
            (stage.in_width + kTileOutputs - 1) / kTileOutputs};
     all_rows = static_cast<ptrdiff_t>(chain.batch) * map.rows;
-    const ptrdiff_t fair = (all_rows + chain.threads - 1) / chain.threads;
-    job_rows = static_cast<int>(smaller<ptrdiff_t>(larger(1, job_tiles<T>(stage) / map.columns), fair));
+    const ptrdiff_t vector = (kLanes<T> + map.columns - 1) / map.columns;  // with less a job takes as long
+    const ptrdiff_t fair = larger((all_rows + chain.threads - 1) / chain.threads, vector);
+    const ptrdiff_t most = larger(1, job_tiles<T>(stage) / map.columns);
+    job_rows = static_cast<int>(smaller(smaller(most, fair), all_rows));
+    part_outputs = stage.group_outputs;
+    if (!backward && all_rows <= most && count() * stage.group < chain.threads) {
+      job_rows = static_cast<int>(all_rows);
+      const int wanted = chain.threads / stage.group;
+      part_outputs = round_up((stage.group_outputs + wanted - 1) / wanted, kOutputBlock);
+    }
+    parts = (stage.group_outputs + part_outputs - 1) / part_outputs;
+    own_factors = !backward && count() * stage.group * parts <= chain.threads;
   }
   /// Of a whole job, in whole vectors.
   int tiles() const { return round_up(job_rows * map.columns, kLanes<T>); }
@@ -70,13 +84,14 @@ inline ptrdiff_t factor_count(const FusedStage& stage) {
 /// What all threads read: transformed weights, in backward those of the way back.
 template <typename T>
 struct WinogradShared {
-  T* factors;
+  T* factors;  ///< null where a job transforms its own
   Neighbours<T> neighbours;
 
-  static WinogradShared take(Arena* arena, const FusedChain& chain, bool) {
-    const int vectors = TileJobs<T>(chain).tiles() / kLanes<T>;
-    T* factors = arena->take<T>(chain.stages[0].group * factor_count<T>(chain.stages[0]));
-    return {factors, Neighbours<T>::take(arena, vectors)};
+  static WinogradShared take(Arena* arena, const FusedChain& chain, bool backward) {
+    const FusedStage& stage = chain.stages[0];
+    const TileJobs<T> jobs(chain, backward);
+    T* factors = jobs.own_factors ? nullptr : arena->take<T>(stage.group * factor_count<T>(stage));
+    return {factors, Neighbours<T>::take(arena, jobs.tiles() / kLanes<T>)};
   }
 };
 
@@ -84,6 +99,7 @@ struct WinogradShared {
 template <typename T>
 struct WinogradScratch {
   TilePlanes<T> inputs, outputs;
+  T* factors;  ///< of a part of a group's outputs
   Lines<T> lines;
   const T **in, **out_diff;  ///< lists of planes
   T** out;
@@ -91,8 +107,12 @@ struct WinogradScratch {
 
   static WinogradScratch take(Arena* arena, const FusedChain& chain, bool backward) {
     const FusedStage& stage = chain.stages[0];
-    const int tiles = TileJobs<T>(chain).tiles(), channels = larger(stage.group_inputs, stage.group_outputs);
+    const TileJobs<T> jobs(chain, backward);
+    const int tiles = jobs.tiles(), channels = larger(stage.group_inputs, stage.group_outputs);
     WinogradScratch scratch = {};
+    if (jobs.own_factors) {
+      scratch.factors = arena->take<T>(kTileProducts * matrix_pitch<T>(stage.group_inputs, jobs.part_outputs));
+    }
     scratch.inputs = TilePlanes<T>::take(arena, stage.group_inputs, tiles);
     scratch.outputs = TilePlanes<T>::take(arena, stage.group_outputs, tiles);
     scratch.lines = Lines<T>::take(arena, tiles, stage.in_width);
@@ -136,11 +156,11 @@ struct WinogradJob {
     }
   }
 
-  /// The products: `to` = factors x `from`.
-  void multiply_tiles(const T* factors, const TilePlanes<T>& from, int inputs, const TilePlanes<T>& to,
+  /// The products: `to` = factors x `from`; the factors' matrices are `pitch` apart.
+  void multiply_tiles(const T* factors, ptrdiff_t pitch, const TilePlanes<T>& from, int inputs, const TilePlanes<T>& to,
                       int outputs) const {
     const Finish<T> none = {};
-    for (int p = 0; p < kTileProducts; ++p, factors += matrix_pitch<T>(inputs, outputs)) {
+    for (int p = 0; p < kTileProducts; ++p, factors += pitch) {
       from.list(p, inputs, scratch.in);
       to.list(p, outputs, scratch.out);
       multiply<T>({1, tiles.tiles, 0, 0}, 1, {inputs, outputs, factors, nullptr, &none}, scratch.in, scratch.out);

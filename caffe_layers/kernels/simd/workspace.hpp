@@ -65,15 +65,15 @@ int tile_pixels(const FusedChain& chain) {
 }
 
 /// Rows of the output that forward computes at once. A single spatial stage in front can work on bands of rows: about 1
-/// MB of its output, and enough bands to give every thread some.
+/// MB of its output, and as many bands of an image as are asked for.
 template <typename T>
-int forward_rows(const FusedChain& chain) {
+int forward_rows(const FusedChain& chain, int wanted) {
   const FusedStage& first = chain.stages[0];
   for (int s = 1; s < chain.num_stages; ++s) {
     if (is_spatial(chain.stages[s])) return chain.stages[chain.num_stages - 1].out_height;
   }
   const ptrdiff_t bytes = static_cast<ptrdiff_t>(sizeof(T)) * first.out_channels * first.out_height * first.out_width;
-  const int bands = larger(static_cast<int>(bytes >> 20) + 1, (chain.threads + chain.batch - 1) / chain.batch);
+  const int bands = larger(static_cast<int>(bytes >> 20) + 1, wanted);
   return larger(1, (first.out_height + bands - 1) / bands);
 }
 
