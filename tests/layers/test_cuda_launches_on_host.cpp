@@ -9,6 +9,7 @@
 
 #include "caffe_layers/kernels/batch_norm_cuda.hpp"
 #include "caffe_layers/kernels/clear_cuda.hpp"
+#include "caffe_layers/kernels/cuda_launch.cuh"
 #include "caffe_layers/kernels/launch_graphs.hpp"
 #include "caffe_layers/kernels/nesterov_cuda.hpp"
 #include "caffe_layers/kernels/workspace_cuda.hpp"
@@ -133,6 +134,30 @@ TEST_F(LaunchGraphsOnHost, AWorkspaceThatGrowsStartsWhatMayUseIt) {
   EXPECT_NE(after_one, passes.x);
   EXPECT_EQ(expected.x, passes.x);
   EXPECT_EQ(graphs_.graphs(), 0);
+}
+
+__global__ void count_values(int values, int* count) {
+  int* shared = shared_memory<int>();
+  for (int i = threadIdx.x; i < values; i += kThreads) shared[i] = 1;
+  __syncthreads();
+  for (int i = 0; threadIdx.x == 0 && i < values; ++i) *count += shared[i];
+}
+
+// What a kernel may use is a setting that its next launch changes, before kept ones start.
+TEST_F(LaunchGraphsOnHost, ALaterLaunchTakesNoSharedMemoryAway) {
+  int count = 0;
+  const auto run = [&count] {
+    for (const int values : {50000, 20000}) {
+      launch(count_values, dim3(1), values * sizeof(int), nullptr, values, &count);
+    }
+  };
+  run();
+  for (int pass = 1; pass <= 3; ++pass) {
+    graphs_.begin();
+    run();
+    ASSERT_EQ(graphs_.end(), cudaSuccess);
+  }
+  EXPECT_EQ(count, 4 * 70000);
 }
 
 void check_clear(const std::vector<size_t>& words, size_t shift) {

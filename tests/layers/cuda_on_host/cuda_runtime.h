@@ -190,6 +190,15 @@ namespace cuda_on_host {
 
 inline int launches = 0, graph_launches = 0;
 
+/// Dynamic shared memory that cudaFuncSetAttribute last allowed each kernel.
+inline std::map<const void*, size_t> shared_limit;
+
+inline void check_shared_memory(const void* kernel, size_t bytes) {
+  constexpr size_t kDefault = 48 * 1024;
+  const auto limit = shared_limit.find(kernel);
+  if (bytes > (limit == shared_limit.end() ? kDefault : limit->second)) fail("more shared memory than it was allowed");
+}
+
 /// Runs all blocks of a launch.
 inline void run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
   constexpr unsigned char kNan = 0xff;  // four or eight of them; shared memory is not cleared, nor used past its end
@@ -235,17 +244,20 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cuda_on_host::bind(kernel, addresses, std::index_sequence_for<Parameters...>());
   };
   ++cuda_on_host::launches;
+  cuda_on_host::check_shared_memory(reinterpret_cast<const void*>(kernel), config->dynamicSmemBytes);
   cuda_on_host::run_grid(*config, [&] { kernel(arguments...); });
   return cudaSuccess;
 }
 inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void** arguments) {
   ++cuda_on_host::launches;
+  cuda_on_host::check_shared_memory(kernel, config->dynamicSmemBytes);
   cuda_on_host::run_grid(*config, cuda_on_host::bind_untyped(kernel, arguments));
   return cudaSuccess;
 }
 
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
   if (bytes > cuda_on_host::shared_bytes_per_block) cuda_on_host::fail("more shared memory than there is");
+  cuda_on_host::shared_limit[kernel] = bytes;
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDevice(int* device) {
