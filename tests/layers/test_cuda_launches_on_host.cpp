@@ -10,6 +10,7 @@
 #include "caffe_layers/kernels/batch_norm_cuda.hpp"
 #include "caffe_layers/kernels/clear_cuda.hpp"
 #include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/group_convolution_cuda.hpp"
 #include "caffe_layers/kernels/launch_graphs.hpp"
 #include "caffe_layers/kernels/nesterov_cuda.hpp"
 #include "caffe_layers/kernels/workspace_cuda.hpp"
@@ -134,6 +135,41 @@ TEST_F(LaunchGraphsOnHost, AWorkspaceThatGrowsStartsWhatMayUseIt) {
   EXPECT_NE(after_one, passes.x);
   EXPECT_EQ(expected.x, passes.x);
   EXPECT_EQ(graphs_.graphs(), 0);
+}
+
+/// Forward and backward of a fused chain: a 3x3 stage and a 1x1 stage on 4 x 4 x 4 values.
+struct FusedChain {
+  GroupConvolutionChain chain{
+      1,
+      {{4, 4, 4, 3, 1, 1, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}, {4, 4, 2, 1, 1, 0, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}},
+      {0, 1, 2, 3}};
+  std::vector<int> tables = channel_tables(chain);
+  std::vector<float> bottom = std::vector<float>(64, 1), top = bottom, bottom_diff = bottom;
+  std::vector<float> first = std::vector<float>(36, 1), second = std::vector<float>(8, 1);
+  std::vector<float> first_diff = first, second_diff = second, workspace = std::vector<float>(10000);
+
+  void run() {
+    const auto& kernel = pick_cuda_group_convolution_kernel<float>(chain);
+    ASSERT_STREQ("tiles", kernel.name);
+    const ChainParameters<float> parameters = {{first.data(), second.data()}, {nullptr, nullptr}};
+    const ChainGradients<float> gradients = {
+        bottom_diff.data(), {first_diff.data(), second_diff.data()}, {nullptr, nullptr}};
+    soil_the_stack();
+    kernel.forward(chain, tables.data(), bottom.data(), parameters, top.data(), workspace.data(), nullptr);
+    soil_the_stack();
+    kernel.backward(chain, tables.data(), bottom.data(), parameters, top.data(), gradients, workspace.data(), nullptr);
+  }
+};
+
+TEST_F(LaunchGraphsOnHost, FusedChainsAreKnownAgain) {
+  FusedChain chain;
+  chain.run();
+  for (int pass = 1; pass <= 2; ++pass) {
+    graphs_.begin();
+    chain.run();
+    ASSERT_EQ(graphs_.end(), cudaSuccess);
+  }
+  EXPECT_EQ(graphs_.graphs(), 1);
 }
 
 __global__ void count_values(int values, int* count) {
