@@ -29,7 +29,7 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& 
     channel_tables_.Reshape({static_cast<int>(tables.size())});
     std::copy(tables.begin(), tables.end(), channel_tables_.mutable_cpu_data());
   }
-  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false));
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false), Title());
   const Dtype* residual = bottom.size() > 1 ? bottom[1]->gpu_data() : nullptr;
   kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(),
                  {top[0]->mutable_gpu_data(), residual}, workspace, cudaStream_t());
@@ -51,7 +51,7 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
     caffe_layers::gradient_before_relu_cuda(count, y, top_diff, diff, cudaStream_t());
     top_diff = diff;
   }
-  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true), Title());
   kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(), top_diff,
                   Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;

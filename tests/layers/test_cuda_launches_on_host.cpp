@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <stdexcept>
 #include <vector>
 
 #include "caffe_layers/kernels/batch_norm_cuda.hpp"
@@ -127,7 +128,7 @@ TEST_F(LaunchGraphsOnHost, AWorkspaceThatGrowsStartsWhatMayUseIt) {
   expected.run();
   graphs_.begin();
   passes.run();
-  device_workspace(size_t(1) << 20);
+  device_workspace(size_t(1) << 20, "");
   const std::vector<float> after_one = passes.x;
   EXPECT_EQ(cuda_on_host::launches, 3 * 2 + 3);
   passes.run();
@@ -194,6 +195,17 @@ TEST_F(LaunchGraphsOnHost, ALaterLaunchTakesNoSharedMemoryAway) {
     ASSERT_EQ(graphs_.end(), cudaSuccess);
   }
   EXPECT_EQ(count, 4 * 70000);
+}
+
+TEST(DeviceWorkspaceOnHost, SaysWhatDoesNotFit) {
+  cuda_on_host::device_bytes = 5 << 20;
+  try {
+    device_workspace(6 << 20, "Layer 'a': ");
+    FAIL() << "must not have found the memory";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ("Layer 'a': the GPU has no 6 MB left for its workspace: use smaller batches", error.what());
+  }
+  cuda_on_host::device_bytes = size_t(1) << 32;
 }
 
 void check_clear(const std::vector<size_t>& words, size_t shift) {

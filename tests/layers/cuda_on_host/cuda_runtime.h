@@ -35,7 +35,7 @@ struct dim3 {
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess };
+enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
 enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin,
   cudaDevAttrMaxSharedMemoryPerMultiprocessor,
@@ -57,6 +57,8 @@ inline Order order = Order::kForward;
 /// What cudaDeviceGetAttribute tells.
 inline int shared_bytes_per_block = 227 * 1024;
 inline int multiprocessors = 4;
+/// What one cudaMalloc may take.
+inline size_t device_bytes = size_t(1) << 32;
 
 constexpr int kMaxThreads = 1024;
 constexpr int kLanes = 32;
@@ -270,8 +272,8 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** address, size_t bytes) {
-  *address = std::malloc(bytes);
-  return cudaSuccess;
+  *address = bytes <= cuda_on_host::device_bytes ? std::malloc(bytes) : nullptr;
+  return *address ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaFree(void* address) {
   std::free(address);
