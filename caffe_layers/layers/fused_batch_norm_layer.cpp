@@ -101,10 +101,9 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y) {
   const bool same = x.data() == output_.data();
-  if (!same || device_data(x) == output_address_) {
-    const Blob<Dtype>& last = same ? input_ : output_;
-    if (last.data()->size() == x.data()->size()) return y->ShareData(last);
-  }
+  const bool unused = same ? device_data(x) == output_address_ : output_.data().use_count() == 1;
+  const Blob<Dtype>& last = same ? input_ : output_;
+  if (unused && last.data()->size() == x.data()->size()) return y->ShareData(last);
   Blob<Dtype> fresh(vector<int>(1, x.data()->size() / sizeof(Dtype)));
   fresh.ReshapeLike(x);
   y->ShareData(fresh);
@@ -116,6 +115,7 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
   if (top[0] != bottom[0]) return *bottom[0];
   Blob<Dtype> x(bottom[0]->shape());
   x.ShareData(*bottom[0]);
+  for (size_t t = 1; t < top.size(); ++t) top[t]->ShareData(x);  // lets go of the last pass's y
   ShareOutputMemory(x, top[0]);
   output_.ShareData(*top[0]);
   output_address_ = device_data(output_);
@@ -180,7 +180,7 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   caffe_layers::BatchNormBackward<Dtype> pass = {};
   pass.shape = shape_;
   pass.x = device_data(top[0] == bottom[0] ? input_ : *bottom[0]);
-  pass.y = device_data(*top[0]);
+  pass.y = device_data(top[0] == bottom[0] ? output_ : *top[0]);
   pass.residual = bottom.size() > 1;
   pass.gamma = device_data(*this->blobs_[kGamma]);
   pass.beta = device_data(*this->blobs_[kBeta]);
