@@ -74,7 +74,8 @@ class FusedBatchNormLayer : public Layer<Dtype> {
 
   /// x; in place it moves to input_, and y gets other memory.
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's.
+  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's. Not to be called
+  /// where nobody writes that: a pass would find the last one's result there.
   void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                          const vector<Blob<Dtype>*>& bottom) const;
   /// In place: gives y memory as large as x's. The one that x had in the pass before, where the layer in front wrote x
