@@ -91,19 +91,18 @@ struct Affine {
   __device__ __forceinline__ T operator()(T x) const { return std::fma(x - mean, scale, shift); }
 };
 
-/// Sums of x - p and (x - p)^2 for each slice, where p is the channel's first value: far closer to the mean than zero
-/// may be, so that the difference of squares that gives the variance loses little.
+/// Sums of x and x^2 for each slice. In double, which keeps the difference of squares that gives the variance; memory
+/// is what limits this kernel.
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(kThreads) sum_values(BatchNormForward<T> p, Sums* __restrict__ partials) {
-  const T pivot = p.x[static_cast<size_t>(blockIdx.x) * p.shape.spatial];
-  T sum = 0, squares = 0;
+  double sum = 0, squares = 0;
   for_slice<WIDTH>(p.shape, [&](size_t i) {
     const Pack<T, WIDTH> x = load<WIDTH>(p.x + i);
 #pragma unroll
     for (int e = 0; e < WIDTH; ++e) {
-      const T d = x.at[e] - pivot;
-      sum += d;
-      squares += d * d;
+      const double value = x.at[e];
+      sum += value;
+      squares += value * value;
     }
   });
   leave_sums(sum, squares, partials);
@@ -116,9 +115,9 @@ __device__ __forceinline__ void statistics(const BatchNormForward<T>& p, const M
   const int c = blockIdx.x;
   if (p.batch_statistics) {
     const Sums sums = add_up(partials);
-    const double m = values_per_channel(p.shape), from_pivot = sums.first / m;
-    const double biased = sums.second / m - from_pivot * from_pivot;
-    *mean = static_cast<T>(p.x[static_cast<size_t>(c) * p.shape.spatial] + from_pivot);
+    const double m = values_per_channel(p.shape), exact_mean = sums.first / m;
+    const double biased = sums.second / m - exact_mean * exact_mean;
+    *mean = static_cast<T>(exact_mean);
     *variance = static_cast<T>(biased < 0 ? 0 : biased);
   } else {
     const T factor = moving.factor[0], scale = factor == 0 ? T(0) : 1 / factor;

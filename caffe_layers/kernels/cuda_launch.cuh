@@ -14,6 +14,14 @@ constexpr int kThreads = 256;
 /// Shared memory that a kernel may use without asking for it (CUDA Programming Guide, compute capabilities).
 constexpr size_t kDefaultSharedBytes = 48 * 1024;
 
+/// An attribute of the calling thread's current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&value, attribute, device);
+  return value;
+}
+
 /// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
 /// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
 /// <<<>>>, so that tests can compile the same source for the host.
@@ -21,9 +29,10 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
             const Arguments&... arguments) {
   if (shared_bytes > kDefaultSharedBytes) {
-    // Per device, so it is set at every launch rather than remembered.
+    // All that the device has: a kept launch starts after later ones of its kernel have set this anew. Per device, so
+    // it is set at every launch rather than remembered.
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+                         device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
@@ -35,14 +44,6 @@ void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cud
   } else {
     cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   }
-}
-
-/// An attribute of the calling thread's current device.
-inline int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&value, attribute, device);
-  return value;
 }
 
 template <typename Int>

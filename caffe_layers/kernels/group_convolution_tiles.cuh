@@ -17,7 +17,7 @@ struct TilePlan {
   bool rows;
   int pixels, tiles_per_image, tiles;
   /// Values in shared memory before the input of each 1x1 stage, and, for backward, before the gradient of top.
-  int offset[kMaxPointwise + 1];
+  int offset[kMaxPointwise + 1] = {};  // the unused ones too: kept launches are compared by their bytes
   size_t shared_bytes;
 };
 

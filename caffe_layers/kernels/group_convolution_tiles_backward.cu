@@ -21,10 +21,11 @@ size_t parameter_count(const GroupConvolutionChain& chain) {
   return count;
 }
 
-/// Where in a block's partial sums each gradient lies; -1 where it is not asked for.
+/// Where in a block's partial sums each gradient lies; -1 where it is not asked for. The arrays' unused entries are
+/// zero: kept launches are compared by their bytes.
 struct PartialLayout {
   int first_weight = -1, first_bias = -1;
-  int weight[kMaxPointwise], bias[kMaxPointwise];
+  int weight[kMaxPointwise] = {}, bias[kMaxPointwise] = {};
   int entries = 0;
   /// Some 1x1 stage's weights are asked for, so what lies between is needed.
   bool recompute = false;

@@ -101,10 +101,9 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y) {
   const bool same = x.data() == output_.data();
-  if (!same || device_data(x) == output_address_) {
-    const Blob<Dtype>& last = same ? input_ : output_;
-    if (last.data()->size() == x.data()->size()) return y->ShareData(last);
-  }
+  const bool unused = same ? device_data(x) == output_address_ : output_.data().use_count() == 1;
+  const Blob<Dtype>& last = same ? input_ : output_;
+  if (unused && last.data()->size() == x.data()->size()) return y->ShareData(last);
   Blob<Dtype> fresh(vector<int>(1, x.data()->size() / sizeof(Dtype)));
   fresh.ReshapeLike(x);
   y->ShareData(fresh);
@@ -116,6 +115,7 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
   if (top[0] != bottom[0]) return *bottom[0];
   Blob<Dtype> x(bottom[0]->shape());
   x.ShareData(*bottom[0]);
+  for (size_t t = 1; t < top.size(); ++t) top[t]->ShareData(x);  // lets go of the last pass's y
   ShareOutputMemory(x, top[0]);
   output_.ShareData(*top[0]);
   output_address_ = device_data(output_);
@@ -126,7 +126,7 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                                    const vector<Blob<Dtype>*>& bottom) const {
-  if (top.size() < 2 || bottom.size() < 2 || !propagate_down[1]) return;
+  if (bottom.size() < 2 || !propagate_down[1]) return;
   const bool same_size = bottom[1]->diff()->size() == top[1]->diff()->size();  // a blob may rely on more than count()
   if (same_size) bottom[1]->ShareDiff(*top[1]);
 }
@@ -176,11 +176,12 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   const auto parameter_diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
   };
-  ShareSkipGradient(top, propagate_down, bottom);
+  const bool skip = top.size() > 1 && top[1]->diff()->head() != SyncedMemory::UNINITIALIZED;
+  if (skip) ShareSkipGradient(top, propagate_down, bottom);
   caffe_layers::BatchNormBackward<Dtype> pass = {};
   pass.shape = shape_;
   pass.x = device_data(top[0] == bottom[0] ? input_ : *bottom[0]);
-  pass.y = device_data(*top[0]);
+  pass.y = device_data(top[0] == bottom[0] ? output_ : *top[0]);
   pass.residual = bottom.size() > 1;
   pass.gamma = device_data(*this->blobs_[kGamma]);
   pass.beta = device_data(*this->blobs_[kBeta]);
@@ -190,7 +191,7 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   pass.mean = device_data(mean_);
   pass.variance = device_data(variance_);
   pass.y_diff = device_diff(*top[0]);
-  pass.skip_diff = top.size() > 1 ? device_diff(*top[1]) : nullptr;
+  pass.skip_diff = skip ? device_diff(*top[1]) : nullptr;
   pass.x_diff = propagate_down[0] ? mutable_device_diff(bottom[0]) : nullptr;
   pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? mutable_device_diff(bottom[1]) : nullptr;
   pass.gamma_diff = parameter_diff(kGamma);

@@ -20,19 +20,24 @@ const caffe_layers::CudaGroupConvolutionKernel<Dtype>& pick_kernel(const caffe_l
 }  // namespace
 
 template <typename Dtype>
-void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
-                                                    const vector<Blob<Dtype>*>& top) {
-  const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
+const int* FusedGroupConvolutionLayer<Dtype>::ChannelTables() {
   if (channel_tables_.count() == 0) {
-    LOG(INFO) << Title() << "CUDA kernel " << kernel.name;
+    LOG(INFO) << Title() << "CUDA kernel " << pick_kernel<Dtype>(chain_, this->layer_param_).name;
     const vector<int> tables = caffe_layers::channel_tables(chain_);
     channel_tables_.Reshape({static_cast<int>(tables.size())});
     std::copy(tables.begin(), tables.end(), channel_tables_.mutable_cpu_data());
   }
-  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false));
+  return channel_tables_.gpu_data();
+}
+
+template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+                                                    const vector<Blob<Dtype>*>& top) {
+  const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, false), Title());
   const Dtype* residual = bottom.size() > 1 ? bottom[1]->gpu_data() : nullptr;
-  kernel.forward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(),
-                 {top[0]->mutable_gpu_data(), residual}, workspace, cudaStream_t());
+  kernel.forward(chain_, ChannelTables(), bottom[0]->gpu_data(), Parameters(), {top[0]->mutable_gpu_data(), residual},
+                 workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -51,8 +56,8 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
     caffe_layers::gradient_before_relu_cuda(count, y, top_diff, diff, cudaStream_t());
     top_diff = diff;
   }
-  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true));
-  kernel.backward(chain_, channel_tables_.gpu_data(), bottom[0]->gpu_data(), Parameters(), top_diff,
+  void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true), Title());
+  kernel.backward(chain_, ChannelTables(), bottom[0]->gpu_data(), Parameters(), top_diff,
                   Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }

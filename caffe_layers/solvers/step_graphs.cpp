@@ -21,7 +21,10 @@ vector<std::pair<int, int>> RunsOfOurLayers(const Net<Dtype>& net) {
     if (net.bottom_vecs()[i].empty() || (type == "Split" && reads_data)) {
       fed.insert(net.top_vecs()[i].begin(), net.top_vecs()[i].end());
     }
-    const bool belongs = ours.count(type) > 0 && !reads_data;
+    const Layer<Dtype>& layer = *net.layers()[i];
+    bool has_loss = false;
+    for (size_t t = 0; t < net.top_vecs()[i].size(); ++t) has_loss |= layer.loss(t) != 0;
+    const bool belongs = ours.count(type) > 0 && !reads_data && !has_loss;
     if (belongs && in_run) {
       runs.back().second = i;
     } else if (belongs) {

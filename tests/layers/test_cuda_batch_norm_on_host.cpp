@@ -113,11 +113,19 @@ struct Passes {
   }
 
   void run_emulated() {
-    std::vector<double> workspace(batch_norm_workspace_bytes_cuda(shape) / sizeof(double), std::nan(""));
-    const MovingStatistics<T> moving = {moving_mean.data(), moving_variance.data(), moving_factor.data(), T(kFraction)};
-    batch_norm_forward_cuda(forward(), moving, workspace.data(), nullptr);
-    std::fill(workspace.begin(), workspace.end(), std::nan(""));
+    forward_emulated(forward());
+    std::vector<double> workspace = make_workspace();
     batch_norm_backward_cuda(backward(), workspace.data(), nullptr);
+  }
+
+  void forward_emulated(const BatchNormForward<T>& pass) {
+    std::vector<double> workspace = make_workspace();
+    const MovingStatistics<T> moving = {moving_mean.data(), moving_variance.data(), moving_factor.data(), T(kFraction)};
+    batch_norm_forward_cuda(pass, moving, workspace.data(), nullptr);
+  }
+
+  std::vector<double> make_workspace() const {
+    return std::vector<double>(batch_norm_workspace_bytes_cuda(shape) / sizeof(double), std::nan(""));
   }
 
   std::vector<std::pair<const char*, const std::vector<T>*>> results() const {
@@ -183,6 +191,36 @@ TEST(CudaBatchNormOnHostTest, GradientsNotAskedForAreLeftAlone) {
 /// Mean 1000, standard deviation 1: the mean of squares minus the square of the mean would have no correct digit.
 TEST(CudaBatchNormOnHostTest, KeepsPrecisionFarFromZero) {
   compare<float>({false, false, false, true, false, true, true}, 1000, 2e-4);
+}
+
+/// The values that sums and squares could be taken around: all others are far from them.
+TEST(CudaBatchNormOnHostTest, KeepsPrecisionBesideOutliers) {
+  const BatchNormShape shape = {1, 1, 1 << 20};
+  const Options options = {false, false, false, true, false, true, true};
+  Passes<float> actual(shape, options, 0);
+  std::fill_n(actual.x.begin(), 4, 1e5f);
+  actual.forward_emulated(actual.forward());
+  Passes<double> expected(shape, options, 0);
+  expected.x.assign(actual.x.begin(), actual.x.end());
+  reference_batch_norm_kernel<double>().forward(expected.forward());
+  EXPECT_NEAR(actual.variance[0] / expected.variance[0], 1, 1e-6);
+  EXPECT_NEAR(actual.mean[0], expected.mean[0], 1e-6);
+}
+
+/// In the place of x no block may read what another has overwritten.
+TEST(CudaBatchNormOnHostTest, WritesInThePlaceOfXOrResidual) {
+  for (const BatchNormShape& shape : kShapes) {
+    Passes<float> apart(shape, {true, true, false, true, false, true, true}, 1), on_x = apart, on_residual = apart;
+    BatchNormForward<float> pass = on_x.forward();
+    pass.y = on_x.x.data();
+    on_x.forward_emulated(pass);
+    pass = on_residual.forward();
+    pass.y = on_residual.residual.data();
+    on_residual.forward_emulated(pass);
+    apart.forward_emulated(apart.forward());
+    EXPECT_EQ(apart.y, on_x.x);
+    EXPECT_EQ(apart.y, on_residual.residual);
+  }
 }
 
 /// A missing barrier would let the order of threads show.

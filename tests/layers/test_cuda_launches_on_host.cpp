@@ -5,10 +5,13 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <stdexcept>
 #include <vector>
 
 #include "caffe_layers/kernels/batch_norm_cuda.hpp"
 #include "caffe_layers/kernels/clear_cuda.hpp"
+#include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/group_convolution_cuda.hpp"
 #include "caffe_layers/kernels/launch_graphs.hpp"
 #include "caffe_layers/kernels/nesterov_cuda.hpp"
 #include "caffe_layers/kernels/workspace_cuda.hpp"
@@ -125,7 +128,7 @@ TEST_F(LaunchGraphsOnHost, AWorkspaceThatGrowsStartsWhatMayUseIt) {
   expected.run();
   graphs_.begin();
   passes.run();
-  device_workspace(size_t(1) << 20);
+  device_workspace(size_t(1) << 20, "");
   const std::vector<float> after_one = passes.x;
   EXPECT_EQ(cuda_on_host::launches, 3 * 2 + 3);
   passes.run();
@@ -133,6 +136,76 @@ TEST_F(LaunchGraphsOnHost, AWorkspaceThatGrowsStartsWhatMayUseIt) {
   EXPECT_NE(after_one, passes.x);
   EXPECT_EQ(expected.x, passes.x);
   EXPECT_EQ(graphs_.graphs(), 0);
+}
+
+/// Forward and backward of a fused chain: a 3x3 stage and a 1x1 stage on 4 x 4 x 4 values.
+struct FusedChain {
+  GroupConvolutionChain chain{
+      1,
+      {{4, 4, 4, 3, 1, 1, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}, {4, 4, 2, 1, 1, 0, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}},
+      {0, 1, 2, 3}};
+  std::vector<int> tables = channel_tables(chain);
+  std::vector<float> bottom = std::vector<float>(64, 1), top = bottom, bottom_diff = bottom;
+  std::vector<float> first = std::vector<float>(36, 1), second = std::vector<float>(8, 1);
+  std::vector<float> first_diff = first, second_diff = second, workspace = std::vector<float>(10000);
+
+  void run() {
+    const auto& kernel = pick_cuda_group_convolution_kernel<float>(chain);
+    ASSERT_STREQ("tiles", kernel.name);
+    const ChainParameters<float> parameters = {{first.data(), second.data()}, {nullptr, nullptr}};
+    const ChainGradients<float> gradients = {
+        bottom_diff.data(), {first_diff.data(), second_diff.data()}, {nullptr, nullptr}};
+    soil_the_stack();
+    kernel.forward(chain, tables.data(), bottom.data(), parameters, top.data(), workspace.data(), nullptr);
+    soil_the_stack();
+    kernel.backward(chain, tables.data(), bottom.data(), parameters, top.data(), gradients, workspace.data(), nullptr);
+  }
+};
+
+TEST_F(LaunchGraphsOnHost, FusedChainsAreKnownAgain) {
+  FusedChain chain;
+  chain.run();
+  for (int pass = 1; pass <= 2; ++pass) {
+    graphs_.begin();
+    chain.run();
+    ASSERT_EQ(graphs_.end(), cudaSuccess);
+  }
+  EXPECT_EQ(graphs_.graphs(), 1);
+}
+
+__global__ void count_values(int values, int* count) {
+  int* shared = shared_memory<int>();
+  for (int i = threadIdx.x; i < values; i += kThreads) shared[i] = 1;
+  __syncthreads();
+  for (int i = 0; threadIdx.x == 0 && i < values; ++i) *count += shared[i];
+}
+
+// What a kernel may use is a setting that its next launch changes, before kept ones start.
+TEST_F(LaunchGraphsOnHost, ALaterLaunchTakesNoSharedMemoryAway) {
+  int count = 0;
+  const auto run = [&count] {
+    for (const int values : {50000, 20000}) {
+      launch(count_values, dim3(1), values * sizeof(int), nullptr, values, &count);
+    }
+  };
+  run();
+  for (int pass = 1; pass <= 3; ++pass) {
+    graphs_.begin();
+    run();
+    ASSERT_EQ(graphs_.end(), cudaSuccess);
+  }
+  EXPECT_EQ(count, 4 * 70000);
+}
+
+TEST(DeviceWorkspaceOnHost, SaysWhatDoesNotFit) {
+  cuda_on_host::device_bytes = 5 << 20;
+  try {
+    device_workspace(6 << 20, "Layer 'a': ");
+    FAIL() << "must not have found the memory";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ("Layer 'a': the GPU has no 6 MB left for its workspace: use smaller batches", error.what());
+  }
+  cuda_on_host::device_bytes = size_t(1) << 32;
 }
 
 void check_clear(const std::vector<size_t>& words, size_t shift) {

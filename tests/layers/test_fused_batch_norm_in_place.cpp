@@ -67,6 +67,39 @@ TYPED_TEST(FusedBatchNormInPlaceTest, TestTwoMemoriesTakeTurns) {
   for (int pass = 2; pass < 6; ++pass) EXPECT_EQ(memory[pass - 2], memory[pass]);
 }
 
+// The first layer's x and y are still there when its backward pass comes, though the blob holds the second one's y.
+TYPED_TEST(FusedBatchNormInPlaceTest, TestTwoLayersOnOneBlob) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  Blob<Dtype>&x = this->x_, &copy = this->copy_, &between = this->top_;
+  Blob<Dtype> last, residual(x.shape()), residual_copy(x.shape());
+  const string relu = "type: 'FusedBatchNorm' fused_batch_norm_param { relu: true }";
+  const auto first = MakeLayer<Dtype>(relu), first_apart = MakeLayer<Dtype>(relu);
+  first->SetUp({&x, &residual}, {&x});
+  first_apart->SetUp({&copy, &residual}, {&between});
+  this->in_place_->SetUp({&x}, {&x});
+  this->apart_->SetUp({&between}, {&last});
+  for (int pass = 0; pass < 5; ++pass) {
+    Fill<Dtype>(&x, 1, 2);
+    Fill<Dtype>(&residual, -1, 1);
+    copy.CopyFrom(x);
+    residual_copy.CopyFrom(residual);
+    first->Forward({&x, &residual}, {&x});
+    this->in_place_->Forward({&x}, {&x});
+    first_apart->Forward({&copy, &residual_copy}, {&between});
+    this->apart_->Forward({&between}, {&last});
+    Fill<Dtype>(&last, -1, 1, true);
+    x.CopyFrom(last, true);
+    this->in_place_->Backward({&x}, {true}, {&x});
+    first->Backward({&x}, {true, true}, {&x, &residual});
+    this->apart_->Backward({&last}, {true}, {&between});
+    first_apart->Backward({&between}, {true, true}, {&copy, &residual_copy});
+    ExpectNear(last, x, false, "top");
+    ExpectNear(copy, x, true, "gradient of x");
+    ExpectNear(residual_copy, residual, true, "gradient of the residual");
+  }
+}
+
 // Layers may hand on memory that they go on using: data layers set the blob's pointer to the next of their batches,
 // others, like Flatten, let it share their bottom's.
 TYPED_TEST(FusedBatchNormInPlaceTest, TestMemoryOfTheLayerInFrontIsNotWritten) {
@@ -91,6 +124,23 @@ TYPED_TEST(FusedBatchNormInPlaceTest, TestMemoryOfTheLayerInFrontIsNotWritten) {
       this->Compare();
       for (int i = 0; i < 3; ++i) ExpectNear(before[i], batch[i], false, "a batch of the layer in front");
     }
+  }
+}
+
+// Where the layer in front shares its own memory each time, y stays in one of the layer's; also with a second top.
+TYPED_TEST(FusedBatchNormInPlaceTest, TestOneMemoryForYBesideASecondTop) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  Blob<Dtype> in_front(this->x_.shape()), second_top;
+  Fill<Dtype>(&in_front, 1, 2);
+  this->in_place_->SetUp({&this->x_}, {&this->x_, &second_top});
+  SyncedMemory* first = nullptr;
+  for (int pass = 0; pass < 3; ++pass) {
+    this->x_.ShareData(in_front);
+    this->in_place_->Forward({&this->x_}, {&this->x_, &second_top});
+    EXPECT_EQ(this->x_.data(), second_top.data());
+    if (pass == 0) first = this->x_.data().get();
+    EXPECT_EQ(first, this->x_.data().get());
   }
 }
 

@@ -236,6 +236,24 @@ TYPED_TEST(FusedBatchNormLayerTest, TestSkipGradientsShareOneMemory) {
   }
 }
 
+// Nobody writes the second top's gradient where it is one of the net's outputs or feeds an Accuracy layer only.
+TYPED_TEST(FusedBatchNormLayerTest, TestSecondTopWithoutGradient) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  Blob<Dtype> x(2, 3, 4, 4), residual(2, 3, 4, 4), top, unread;
+  const vector<Blob<Dtype>*> bottoms = {&x, &residual}, tops = {&top, &unread};
+  const auto layer = MakeLayer<Dtype>("type: 'FusedBatchNorm'");
+  layer->SetUp(bottoms, tops);
+  for (int pass = 0; pass < 3; ++pass) {
+    Fill<Dtype>(&x, -1, 1);
+    Fill<Dtype>(&residual, -1, 1);
+    layer->Forward(bottoms, tops);
+    Fill<Dtype>(&top, 1, 2, true);
+    layer->Backward(tops, {true, true}, bottoms);
+    ExpectNear(top, residual, true, "gradient of the residual");
+  }
+}
+
 TYPED_TEST(FusedBatchNormLayerTest, TestStatisticsAreNotLearned) {
   SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;

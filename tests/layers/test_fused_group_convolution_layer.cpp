@@ -98,6 +98,24 @@ TYPED_TEST(FusedGroupConvolutionLayerTest, FollowsReshapes) {
   }
 }
 
+TYPED_TEST(FusedGroupConvolutionLayerTest, BackwardFollowsAForwardOnTheCpu) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  const Caffe::Brew mode = Caffe::mode();
+  Caffe::set_mode(Caffe::CPU);
+  Blob<Dtype> bottom(vector<int>{2, 8, 5, 7}), top, expected;
+  fill_random(1, &bottom);
+  FusedGroupConvolutionLayer<Dtype> layer(layer_param(kBlock));
+  layer.SetUp({&bottom}, {&top});
+  layer.Forward({&bottom}, {&top});
+  caffe_copy(top.count(), top.cpu_data(), top.mutable_cpu_diff());
+  layer.Backward({&top}, {true}, {&bottom});
+  expected.CopyFrom(bottom, true, true);
+  Caffe::set_mode(mode);
+  layer.Backward({&top}, {true}, {&bottom});
+  expect_close(bottom.cpu_diff(), expected.cpu_diff(), bottom.count(), rounding_tolerance<Dtype>(), "gradient");
+}
+
 TYPED_TEST(FusedGroupConvolutionLayerTest, GivesOnlyTheGradientsAskedForAndAddsToParameterDiffs) {
   SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;

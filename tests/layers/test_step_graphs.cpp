@@ -63,6 +63,23 @@ TYPED_TEST(StepGraphsTest, TestRuns) {
   EXPECT_EQ("bn3", names[runs[1].second]);
 }
 
+// Layer::Forward takes the loss from the top at once, so the top may not wait for a run's end.
+TYPED_TEST(StepGraphsTest, TestALossEndsARun) {
+  SKIP_WITHOUT_DEVICE();
+  NetParameter param;
+  CHECK(google::protobuf::TextFormat::ParseFromString(kNet, &param));
+  LayerParameter* bn2 = param.mutable_layer(4);
+  ASSERT_EQ("bn2", bn2->name());
+  bn2->add_top("penalised");
+  bn2->add_loss_weight(0);
+  bn2->add_loss_weight(0.1);
+  const Net<typename TypeParam::Dtype> net(param);
+  const auto runs = RunsOfOurLayers(net);
+  ASSERT_EQ(2, runs.size());
+  EXPECT_EQ("bn1", net.layer_names()[runs[0].first]);
+  EXPECT_EQ("block", net.layer_names()[runs[0].second]);
+}
+
 // On the CPU the option is ignored. On a GPU the same kernels get the same arguments, in the same order; all of ours
 // are deterministic, and so is cuBLAS.
 TYPED_TEST(StepGraphsTest, TestTrainingIsTheSame) {

@@ -74,11 +74,13 @@ class FusedBatchNormLayer : public Layer<Dtype> {
 
   /// x; in place it moves to input_, and y gets other memory.
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's.
+  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's. Not to be called
+  /// where nobody writes that: a pass would find the last one's result there.
   void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                          const vector<Blob<Dtype>*>& bottom) const;
   /// In place: gives y memory as large as x's. The one that x had in the pass before, where the layer in front wrote x
-  /// into y's last one; else, where that layer brings memory of its own each time, as data layers do, one of ours.
+  /// into y's last one; else, where that layer brings memory of its own each time, y's last one, unless a data layer
+  /// has exchanged it or another layer holds it, as one that works on the same blob may for its x; else a new one.
   void ShareOutputMemory(const Blob<Dtype>& x, Blob<Dtype>* y);
 
   Blob<Dtype> input_, output_;     // in place: x, and y's memory

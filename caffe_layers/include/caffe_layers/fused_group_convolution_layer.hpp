@@ -59,13 +59,14 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   caffe_layers::GroupConvolutionChain chain_;
   /// The CPU implementation in use; an entry of the table of kernels.
   const caffe_layers::GroupConvolutionKernel<Dtype>* kernel_ = nullptr;
-  /// The chain's permutations for the GPU; filled at the first pass there.
-  Blob<int> channel_tables_;
-  Blob<Dtype> before_relu_;  ///< its diff: the gradient in front of the ReLU, where no residual's diff holds it
+  Blob<int> channel_tables_;  ///< of ChannelTables()
+  Blob<Dtype> before_relu_;   ///< its diff: the gradient in front of the ReLU, where no residual's diff holds it
 
  private:
   void CreateParameters();
   void PickKernel();
+  /// The chain's permutations on the GPU, put there at the first pass.
+  const int* ChannelTables();
   /// Parameters and gradients on the current device; bottom null: its gradient is not asked for.
   caffe_layers::ChainParameters<Dtype> Parameters() const;
   caffe_layers::ChainGradients<Dtype> Gradients(Blob<Dtype>* bottom) const;

@@ -11,7 +11,8 @@
 namespace caffe {
 
 /// First and last layer of every run of two or more layers in a row, all of them ours, that read nothing straight from
-/// a data layer (whose memory changes with every batch).
+/// a data layer (whose memory changes with every batch) and have no loss (which Layer::Forward takes from the top at
+/// once).
 template <typename Dtype>
 vector<std::pair<int, int>> RunsOfOurLayers(const Net<Dtype>& net);
 

@@ -25,6 +25,7 @@ inline cudaError_t cudaGraphAddKernelNode(cudaGraphNode_t* node, cudaGraph_t gra
   if (count == 1 && *reinterpret_cast<const size_t*>(before) != graph->nodes.size()) {
     cuda_on_host::fail("a node that does not follow the last one");
   }
+  cuda_on_host::check_shared_memory(params->func, params->sharedMemBytes);
   const cudaLaunchConfig_t config = {params->gridDim, params->blockDim, params->sharedMemBytes, nullptr};
   const std::function<void()> kernel = cuda_on_host::bind_untyped(params->func, params->kernelParams);
   graph->nodes.push_back([config, kernel] { cuda_on_host::run_grid(config, kernel); });

@@ -35,7 +35,7 @@ struct dim3 {
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using cudaStream_t = void*;
-enum cudaError_t { cudaSuccess };
+enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
 enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin,
   cudaDevAttrMaxSharedMemoryPerMultiprocessor,
@@ -57,6 +57,8 @@ inline Order order = Order::kForward;
 /// What cudaDeviceGetAttribute tells.
 inline int shared_bytes_per_block = 227 * 1024;
 inline int multiprocessors = 4;
+/// What one cudaMalloc may take.
+inline size_t device_bytes = size_t(1) << 32;
 
 constexpr int kMaxThreads = 1024;
 constexpr int kLanes = 32;
@@ -190,6 +192,15 @@ namespace cuda_on_host {
 
 inline int launches = 0, graph_launches = 0;
 
+/// Dynamic shared memory that cudaFuncSetAttribute last allowed each kernel.
+inline std::map<const void*, size_t> shared_limit;
+
+inline void check_shared_memory(const void* kernel, size_t bytes) {
+  constexpr size_t kDefault = 48 * 1024;
+  const auto limit = shared_limit.find(kernel);
+  if (bytes > (limit == shared_limit.end() ? kDefault : limit->second)) fail("more shared memory than it was allowed");
+}
+
 /// Runs all blocks of a launch.
 inline void run_grid(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
   constexpr unsigned char kNan = 0xff;  // four or eight of them; shared memory is not cleared, nor used past its end
@@ -235,17 +246,20 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     return cuda_on_host::bind(kernel, addresses, std::index_sequence_for<Parameters...>());
   };
   ++cuda_on_host::launches;
+  cuda_on_host::check_shared_memory(reinterpret_cast<const void*>(kernel), config->dynamicSmemBytes);
   cuda_on_host::run_grid(*config, [&] { kernel(arguments...); });
   return cudaSuccess;
 }
 inline cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void** arguments) {
   ++cuda_on_host::launches;
+  cuda_on_host::check_shared_memory(kernel, config->dynamicSmemBytes);
   cuda_on_host::run_grid(*config, cuda_on_host::bind_untyped(kernel, arguments));
   return cudaSuccess;
 }
 
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int bytes) {
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
   if (bytes > cuda_on_host::shared_bytes_per_block) cuda_on_host::fail("more shared memory than there is");
+  cuda_on_host::shared_limit[kernel] = bytes;
   return cudaSuccess;
 }
 inline cudaError_t cudaGetDevice(int* device) {
@@ -258,8 +272,8 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** address, size_t bytes) {
-  *address = std::malloc(bytes);
-  return cudaSuccess;
+  *address = bytes <= cuda_on_host::device_bytes ? std::malloc(bytes) : nullptr;
+  return *address ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaFree(void* address) {
   std::free(address);
