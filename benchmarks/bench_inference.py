@@ -25,11 +25,12 @@ from benchmarks.bench_data import write_images
 from benchmarks.bench_net import KEEP_MEMORY, generate, read_nets
 from benchmarks.bench_report import MODES, ROOT, inference_markdown, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times
+from prototxt_gen.files import write_files
 from prototxt_gen.fold_batch_norm import fold
 from prototxt_gen.proto import read_net, read_weights
 from prototxt_gen.to_onnx import to_onnx
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import net_files, with_blobs, write_files
+from prototxt_gen.weights import net_files, with_blobs
 
 NETS = ("igcv2_c64_d20", "igcv2star_c216_d20", "igcv1_c48_d20", "xception_c35_d20", "resnet_c16_d20")
 LEARN_STATISTICS = """

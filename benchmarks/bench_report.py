@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from experiments import machine
+from prototxt_gen.figures import save
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
@@ -133,4 +134,4 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     axes.set_ylabel(unit)
     axes.set_yscale("log")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)

@@ -1,12 +1,12 @@
 """One experiment: network, data set and schedule together, as the files that go into its folder."""
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from prototxt_gen.architecture import Options, Plan, make_plan
 from prototxt_gen.command_line import Invalid, project_root, unknown
 from prototxt_gen.datasets import Dataset, find_dataset
+from prototxt_gen.files import write_files
 from prototxt_gen.network import deploy_net, train_val_net
 from prototxt_gen.proto import to_text
 from prototxt_gen.readme import readme
@@ -79,14 +79,7 @@ class Files:
             raise Invalid(
                 f"{different[0]} is there already with other contents: --force replaces it, --out DIR writes elsewhere"
             )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path, text in new.items():
-                path.with_name(f".{path.name}.new").write_text(text)
-            for path in new:
-                os.replace(path.with_name(f".{path.name}.new"), path)
-        except OSError as error:
-            raise Invalid(f"cannot write {self.folder}: {error.strerror}") from None
+        write_files({path: text.encode() for path, text in new.items()})
         return list(new)
 
 

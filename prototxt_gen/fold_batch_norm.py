@@ -14,6 +14,7 @@ if not __package__:
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import write_files
 from prototxt_gen.graph import Graph, prefix
 from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.permutations import permutation
@@ -28,7 +29,6 @@ from prototxt_gen.weights import (
     net_files,
     set_blob,
     with_blobs,
-    write_files,
 )
 
 

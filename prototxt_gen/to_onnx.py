@@ -15,6 +15,7 @@ import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.complexity import count_net, included
+from prototxt_gen.files import write_files
 from prototxt_gen.input_shapes import is_data_layer, net_inputs
 from prototxt_gen.layer_shapes import per_axis, scales_channels
 from prototxt_gen.permutations import permutation
@@ -26,7 +27,6 @@ from prototxt_gen.weights import (
     blob_arrays,
     check_free,
     with_blobs,
-    write_files,
 )
 
 try:

@@ -76,18 +76,12 @@ def add_output_options(parser: Parser):
 
 
 def check_free(outputs: list[Path], force: bool):
-    """Raises Invalid if one of the files is there already."""
+    """Raises Invalid if one of the files is there already, or two are one."""
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise Invalid(f"--out and --weights-out are both {outputs[0]}: the prototxt and the weights need a file each")
     taken = [path for path in outputs if path.exists()]
     if taken and not force:
         raise Invalid(f"{taken[0]} is there already: --force replaces it")
-
-
-def write_files(contents: dict[Path, bytes]):
-    try:
-        for path, content in contents.items():
-            path.write_bytes(content)
-    except OSError as error:
-        raise Invalid(f"cannot write {error.filename}: {error.strerror}") from None
 
 
 def net_files(net: "pb.NetParameter", prototxt: Path, caffemodel: Path | None) -> dict[Path, bytes]:

@@ -190,7 +190,8 @@ def test_command(run_tool, tmp_path):
     ("widest --params 5 --layers 3", "one channel already takes 10"),
     ("widest --params 500 --layers 1", "L is 2 or more"),
     ("draw --width 1000 --channels-per-branch 1 --out x.png", "256 are the most"),
-    ("draw --width 8 --channels-per-branch 2 --out none/x.png", "cannot write none/x.png"),
+    ("draw --width 8 --channels-per-branch 2 --out /dev/null/x.png", "cannot write /dev/null/x.png"),
+    ("draw --width 8 --channels-per-branch 2 --out x.foo", "cannot write x.foo: the suffix of a picture is one of"),
 ])  # fmt: skip
 def test_wrong_input_is_one_line(run_tool, arguments, message):
     done = run_tool("design", *arguments.split())

@@ -16,12 +16,13 @@ from prototxt_gen.architectures import ARCHITECTURES
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import count_net
 from prototxt_gen.experiment import Experiment, build
+from prototxt_gen.files import write_files
 from prototxt_gen.fold_batch_norm import fold
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_onnx import to_onnx
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import net_files, with_blobs, write_files
+from prototxt_gen.weights import net_files, with_blobs
 
 WIDTHS = dict.fromkeys(ARCHITECTURES, 16) | {"xception": 11, "igcv2star": 24, "igcv2-I": 18, "igcv2-II": 18}
 CASES = [(arch, engine) for arch in WIDTHS for engine in ("fused", "stock")]
