@@ -137,9 +137,10 @@ class Queue:
             print(f"{job.name}: final test accuracy {record.test_accuracy:.2f} %", flush=True)
         except Stopped as stopped:
             print(f"{job.name}: {stopped}", flush=True)
-        except (Invalid, TrainingError, OSError) as error:
+        except Exception as error:  # whatever it is, it is of this run
             self.failed.append(job.name)
-            print(f"error: {job.name}: {error}", file=sys.stderr, flush=True)
+            reason = error if isinstance(error, (Invalid, TrainingError)) else repr(error)
+            print(f"error: {job.name}: {reason}", file=sys.stderr, flush=True)
         finally:
             self.running.pop(job.name, None)
 
