@@ -147,8 +147,10 @@ def main(argv=None):
     for name, values in (("loss", log.smoothed_loss), *((f"test {n}", v) for n, v in log.test.items())):
         if values:
             print(f"{name}: {values[-1][1]:g} (iteration {values[-1][0]})")
-    if log.final_test_accuracy is None:
+    if not log.test:
         raise Invalid(f"{path}: no test in this log")
+    if log.final_test_accuracy is None:
+        raise Invalid(f"{path}: no accuracy among what its tests put out ({', '.join(log.test)})")
     print(f"final test accuracy: {100 * log.final_test_accuracy:.2f} %{'' if log.done else ' (training not finished)'}")
 
 

@@ -8,12 +8,25 @@ from prototxt_gen.command_line import Invalid, Parser
 from prototxt_gen.input_shapes import is_data_layer
 from prototxt_gen.proto import pb, to_text
 
+_WEIGHTED = {
+    "BatchNorm",
+    "Convolution",
+    "Deconvolution",
+    "Embed",
+    "FusedBatchNorm",
+    "FusedGroupConvolution",
+    "InnerProduct",
+    "LSTM",
+    "PReLU",
+    "RNN",
+}
+
 
 def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetParameter":
     """The net with the blobs of the layers of the same names in `weights`.
 
     Blobs of data layers (how far a run has read) are left out where the net has another data layer. Raises Invalid if
-    other layers of the weights are not in the net.
+    other layers of the weights are not in the net, or the weights lack a layer's blobs.
     """
     result = without_blobs(net)
     blobs = {layer.name: layer.blobs for layer in weights.layer if layer.blobs}
@@ -25,7 +38,17 @@ def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetPar
     for layer in result.layer:
         if layer.type != "Input":
             layer.blobs.extend(blobs.get(layer.name, []))
+        if not layer.blobs and _has_weights(layer):
+            raise Invalid(f"the weights have no blobs for layer '{layer.name}' ({layer.type}): are they of this net?")
     return result
+
+
+def _has_weights(layer) -> bool:
+    if layer.include or layer.exclude:  # weights of the other phase's net may lack it
+        return False
+    if layer.type == "Scale":
+        return len(layer.bottom) == 1 or layer.scale_param.bias_term
+    return layer.type in _WEIGHTED or (layer.type == "Bias" and len(layer.bottom) == 1)
 
 
 def without_blobs(net: "pb.NetParameter") -> "pb.NetParameter":

@@ -123,6 +123,11 @@ def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, monkeypatch, capsys,
     assert list(tmp_path.iterdir()) == [tmp_path / "nothing.log"]
 
 
+def test_tests_without_an_accuracy_are_told_from_none(capsys):
+    assert caffe_log.main([str(Path(__file__).parent / "logs/nan.log")]) == 2
+    assert "nan.log: no accuracy among what its tests put out (loss)" in capsys.readouterr().err
+
+
 def test_a_picture_of_no_known_kind_is_refused(tmp_path, capsys):
     (tmp_path / "run.log").write_text(LOG)
     assert learning_curve.main([str(tmp_path / "run.log"), "-o", str(tmp_path / "x.foo")]) == 2
