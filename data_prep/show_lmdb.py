@@ -101,8 +101,8 @@ def class_names(path: Path) -> dict[int, str]:
     """From the dataset.json beside the LMDB; none if there is none."""
     try:
         description = json.loads((path.resolve().parent / "dataset.json").read_text())
-        return dict(enumerate(description.get("words", description["classes"])))
-    except (OSError, ValueError, KeyError):
+        return dict(enumerate(description["words" if "words" in description else "classes"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
