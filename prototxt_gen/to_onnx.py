@@ -17,7 +17,7 @@ from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.complexity import count_net, included
 from prototxt_gen.files import write_files
 from prototxt_gen.input_shapes import is_data_layer, net_inputs
-from prototxt_gen.layer_shapes import per_axis, scales_channels
+from prototxt_gen.layer_shapes import geometry, scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_stock import to_stock
@@ -126,11 +126,7 @@ def _tensor(name: str, shape):
 def _convolution(export, layer, count):
     param = layer.convolution_param
     _require(layer, param.axis == 1, "axis other than 1")
-    axes = len(count.tops[0]) - 2
-    kernel, stride, pad, dilation = (
-        per_axis(param, name, axes, default)
-        for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
-    )
+    kernel, stride, pad, dilation = geometry(layer, len(count.tops[0]) - 2)
     constants = dict(zip(("weight", "bias"), blob_arrays(layer, count.blobs), strict=False))
     shape = {"kernel_shape": kernel, "strides": stride, "pads": pad + pad, "dilations": dilation, "group": param.group}
     export.last("Conv", layer, count, export.bottoms(layer), constants, **shape)
