@@ -113,7 +113,7 @@ def _draw_convolution(axes, x, convolution, reached):
 def _draw_kernel(axes, convolutions):
     paths = path_counts(convolutions)
     most = int(paths.max())
-    image = axes.imshow(paths, cmap="Greys", vmin=0, vmax=max(1, most), interpolation="nearest")
+    image = axes.imshow(paths.astype(float), cmap="Greys", vmin=0, vmax=max(1, most), interpolation="nearest")
     axes.set_xlabel("input channel")
     axes.set_ylabel("output channel")
     axes.set_title(f"paths: {paths.min()} to {most}, {(paths > 0).mean():.0%} dense", fontsize=9)
