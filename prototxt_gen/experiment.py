@@ -122,7 +122,13 @@ def build(experiment: Experiment) -> Files:
         "dataset": dataset.name,
         "engine": experiment.engine,
         "seed": experiment.seed,
-        **summarize(experiment.arch, experiment.options, plan, texts["train_val.prototxt"]),
+        **summarize(
+            experiment.arch,
+            experiment.options,
+            plan,
+            texts["train_val.prototxt"],
+            (dataset.channels, dataset.size, dataset.size),
+        ),
         "schedule": {
             "epochs": epochs,
             "batch_size": experiment.batch_size,

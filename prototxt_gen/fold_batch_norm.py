@@ -143,7 +143,8 @@ def main(argv=None):
     before, left = batch_norms(net), batch_norms(folded)
     print(
         f"{args.net}: {len(before) - len(left)} of {len(before)} batch norms folded, {len(net.layer)} layers to "
-        f"{len(folded.layer)}" + (f"; left, as no convolution is before them: {', '.join(left)}" if left else "")
+        f"{len(folded.layer)}"
+        + (f"; left, as no convolution that nothing else reads is before them: {', '.join(left)}" if left else "")
     )
 
 

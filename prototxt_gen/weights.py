@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser
+from prototxt_gen.graph import prefix
 from prototxt_gen.input_shapes import is_data_layer
 from prototxt_gen.proto import pb, to_text
 
@@ -34,13 +35,20 @@ def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetPar
     strangers = blobs.keys() - {layer.name for layer in net.layer} - data
     if strangers:
         names = ", ".join(repr(name) for name in sorted(strangers)[:3])
-        raise Invalid(f"the weights are of another net: this one has no layer {names}")
+        hint = "; convert_engine converts a net and its weights together" if _other_engine(net, strangers) else ""
+        raise Invalid(f"the weights are of another net: this one has no layer {names}{hint}")
     for layer in result.layer:
         if layer.type != "Input":
             layer.blobs.extend(blobs.get(layer.name, []))
         if not layer.blobs and _has_weights(layer):
             raise Invalid(f"the weights have no blobs for layer '{layer.name}' ({layer.type}): are they of this net?")
     return result
+
+
+def _other_engine(net: "pb.NetParameter", strangers: set[str]) -> bool:
+    """True if the net has X for the strangers' X/part, or the other way round."""
+    names = {layer.name for layer in net.layer}
+    return bool(names & set(map(prefix, strangers)) or strangers & set(map(prefix, names)))
 
 
 def _has_weights(layer) -> bool:
