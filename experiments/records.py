@@ -50,12 +50,17 @@ class Record:
     @property
     def path(self) -> Path:
         """Relative to the results folder."""
-        return Path(self.name) / f"seed{self.seed}_e{self.epochs:g}.json"
+        return Path(self.name) / f"{seed_and_epochs(self.seed, self.epochs)}.json"
 
     @property
     def code(self) -> str:
         """Its commits, short, and whether files differed from them."""
         return "+".join(map(machine.short, self.commit.split("+"))) + " with uncommitted changes" * self.dirty
+
+
+def seed_and_epochs(seed: int, epochs: float) -> str:
+    """seed1_e10, seed2_e0.15; a name of its own for each number of epochs."""
+    return f"seed{seed}_e{str(epochs).removesuffix('.0')}"
 
 
 def results_folder() -> Path:

@@ -76,9 +76,7 @@ class Files:
         new = {self.folder / name: text for name, text in self.texts.items() if not _holds(self.folder / name, text)}
         different = [path for path in new if path.exists()]
         if different and not force:
-            raise Invalid(
-                f"{different[0]} is there already with other contents: --force replaces it, --out DIR writes elsewhere"
-            )
+            raise Invalid(f"{different[0]} is there already with other contents: --force replaces it")
         write_files({path: text.encode() for path, text in new.items()})
         return list(new)
 
