@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str, source_help: str) 
     parser.add_argument(
         "--encoding", choices=ENCODINGS, default="raw", help="of the records (default: raw, the fastest to read)"
     )
-    parser.add_argument("--seed", type=_seed, default=1, help="of the records' shuffled order (default: 1)")
+    parser.add_argument("--seed", type=seed_number, default=1, help="of the records' shuffled order (default: 1)")
 
 
 def add_size_argument(parser: argparse.ArgumentParser, default: str) -> None:
@@ -200,7 +200,7 @@ def _records(
     ]
 
 
-def _seed(text: str) -> int:
+def seed_number(text: str) -> int:
     if (seed := int(text)) < 0:
         raise argparse.ArgumentTypeError(f"{seed} is negative: seeds are 0, 1, ...")
     return seed

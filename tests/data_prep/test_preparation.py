@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import ROOT, fails, read_split
 
-from data_prep import image_folder
+from data_prep import image_folder, show_lmdb
 from data_prep.channel_statistics import ChannelStatistics
 from data_prep.datum import Image
 from data_prep.errors import DataError, run_command
@@ -161,9 +161,10 @@ def test_a_description_of_another_kind_is_no_data_set(tmp_path):
         small(tmp_path)
 
 
-def test_a_seed_is_not_negative(capsys):
+@pytest.mark.parametrize(("command", "arguments"), [(image_folder, ["--source", "."]), (show_lmdb, ["."])])
+def test_a_seed_is_not_negative(capsys, command, arguments):
     with pytest.raises(SystemExit):
-        image_folder.main(["--source", ".", "--seed", "-1"])
+        command.main([*arguments, "--seed", "-1"])
     assert "argument --seed: -1 is negative" in capsys.readouterr().err
 
 
