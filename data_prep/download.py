@@ -37,9 +37,10 @@ def download(url: str, md5: str, folder: Path = DOWNLOADS) -> Path:
         try:
             while not _fetch_rest(url, part):
                 pass
-        finally:
+        except DataError:
             if not part.stat().st_size:  # nothing to resume from
                 part.unlink()
+            raise
         try:
             _check(part, md5, "run again to fetch it anew")
         except DataError:

@@ -70,8 +70,10 @@ def newest_snapshot(prefix: str) -> Path | None:
 def _complete(snapshot: Path) -> bool:
     """Caffe writes the model, then the state, whose last field is current_step: a kill in between leaves less."""
     state = pb.SolverState()
+    with file_errors("read", snapshot):
+        content = snapshot.read_bytes()
     try:
-        state.ParseFromString(snapshot.read_bytes())
+        state.ParseFromString(content)
     except DecodeError:
         return False
     return state.HasField("current_step") and Path(state.learned_net).exists()
@@ -150,21 +152,23 @@ class Training:
         return solver
 
     def _follow(self, command: list[str], log, progress: "Progress") -> int:
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",  # text, of whatever encoding
-            env=self.environment,
-            pass_fds=[log.fileno()],
-        )
+        with file_errors("run", command[0]):
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                errors="replace",  # text, of whatever encoding
+                env=self.environment,
+                pass_fds=[log.fileno()],
+            )
         if self._stopping:
             self.stop()
-        while line := self._next_line():
-            log.write(line)
-            log.flush()
-            progress.show(line)
-        return self._process.wait()
+        with self._process:  # where the log cannot be written, nobody listens to caffe any more, and it ends
+            while line := self._next_line():
+                log.write(line)
+                log.flush()
+                progress.show(line)
+        return self._process.returncode
 
     def _next_line(self) -> str:
         while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 from prototxt_gen.architecture import Options, Plan, make_plan
 from prototxt_gen.command_line import Invalid, project_root, unknown
 from prototxt_gen.datasets import Dataset, find_dataset
-from prototxt_gen.files import write_files
+from prototxt_gen.files import exists, write_files
 from prototxt_gen.network import deploy_net, train_val_net
 from prototxt_gen.proto import to_text
 from prototxt_gen.readme import readme
@@ -74,7 +74,7 @@ class Files:
         Raises Invalid if one is there with other contents, unless `force`.
         """
         new = {self.folder / name: text for name, text in self.texts.items() if not _holds(self.folder / name, text)}
-        different = [path for path in new if path.exists()]
+        different = [path for path in new if exists(path)]
         if different and not force:
             raise Invalid(f"{different[0]} is there already with other contents: --force replaces it")
         write_files({path: text.encode() for path, text in new.items()})

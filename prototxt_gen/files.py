@@ -9,12 +9,18 @@ from prototxt_gen.command_line import Invalid
 
 
 @contextmanager
-def file_errors(verb: str, path: Path) -> Iterator[None]:
+def file_errors(verb: str, path: Path | str) -> Iterator[None]:
     """Turns what the system says of `path` into an Invalid: "cannot write net.prototxt: No space left on device"."""
     try:
         yield
     except OSError as error:
         raise Invalid(f"cannot {verb} {path}: {error.strerror}") from None
+
+
+def exists(path: Path) -> bool:
+    """Raises Invalid where that cannot be seen."""
+    with file_errors("read", path):
+        return path.exists()
 
 
 @contextmanager
@@ -39,7 +45,7 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
 def write_files(contents: Mapping[Path, bytes]):
     """Writes all of the files or none: what is there stays until all of the new ones are whole. Raises Invalid."""
     for path in contents:
-        if path.exists() and not path.is_file():  # a folder, or a device such as /dev/null
+        if exists(path) and not path.is_file():  # a folder, or a device such as /dev/null
             raise Invalid(f"cannot write {path}: it is there, and is no file")
     with staged(contents) as parts:
         for path, part in parts.items():

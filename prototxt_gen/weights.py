@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser
+from prototxt_gen.files import exists
 from prototxt_gen.graph import prefix
 from prototxt_gen.input_shapes import is_data_layer
 from prototxt_gen.proto import pb, to_text
@@ -19,6 +20,7 @@ _WEIGHTED = {
     "InnerProduct",
     "LSTM",
     "PReLU",
+    "Parameter",
     "RNN",
 }
 
@@ -110,7 +112,7 @@ def check_free(outputs: list[Path], force: bool):
     """Raises Invalid if one of the files is there already, or two are one."""
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise Invalid(f"--out and --weights-out are both {outputs[0]}: the prototxt and the weights need a file each")
-    taken = [path for path in outputs if path.exists()]
+    taken = [path for path in outputs if exists(path)]
     if taken and not force:
         raise Invalid(f"{taken[0]} is there already: --force replaces it")
 
