@@ -72,7 +72,7 @@ report: $(STAMPS)/installed ## the results beside the paper's tables and figures
 DATA_COMMAND = $(if $(filter cifar%,$(DATASET)),cifar.py --dataset $(DATASET),$(subst -,_,$(DATASET)).py)
 data/$(DATASET)/dataset.json: | $(STAMPS)/installed
 	@echo "== preparing $(DATASET)"
-	@$(call logged,data_$(DATASET),$(BIN)/python data_prep/$(DATA_COMMAND) $(if $(SOURCE),--source $(SOURCE)))
+	@$(call logged,data_$(DATASET),$(BIN)/python data_prep/$(DATA_COMMAND) $(if $(SOURCE),--source '$(SOURCE)'))
 
 # Of pip's long report, what a reader wants to see.
 BUILD_PROGRESS = grep --line-buffered -E \

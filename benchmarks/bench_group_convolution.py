@@ -6,17 +6,16 @@ compared first. Stock means Convolution, with our ChannelPermutation between. Co
 as large as the mean of input and output. A large matrix product (numpy's BLAS) measures what the multiply-add units can
 do, and with the copy gives a limit for each block; stores that need not read a line first can go below the copy's.
 PyTorch (optional) is told to keep freed memory, which makes it faster, and is timed in all its modes; the table names
-each block's best. Then ChannelPermutation beside the copy. Prints and saves both tables.
+each block's best. Then ChannelPermutation beside the copy. Prints and saves both tables, after each block; blocks that
+the same code was timed for on the same machine before stay in them.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if not __package__:
@@ -25,8 +24,9 @@ if not __package__:
 import numpy as np
 
 from benchmarks.bench_net import KEEP_MEMORY
-from benchmarks.bench_report import ROOT, described, origin, this_command
+from benchmarks.bench_report import ROOT, origin, this_command
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
+from benchmarks.group_convolution_report import PermutationRow, Row, markdown, permutation_markdown, write_results
 from benchmarks.traffic import Copy
 from prototxt_gen.layer_shapes import EFFECTS
 from prototxt_gen.proto import to_text
@@ -42,34 +42,6 @@ PERMUTATIONS = (
     (64, 140, 8, 8, 10),
     (64, 216, 32, 32, 27),
 )
-
-
-@dataclass
-class Row:
-    """Milliseconds are [forward, backward]; times: what the others take, in multiples of ours, both passes together."""
-
-    name: str
-    ours: list[float]
-    stock: list[float]
-    torch: dict[str, list[float]]
-    copy: float
-    gflops: float  # multiply-adds x 2 x (forward + both gradients) per second of both passes
-    peak: float  # GFLOP/s of the matrix product
-    limit: float  # ms: of each pass the longer of its multiply-adds at peak and its bytes at the copy's speed
-    gbytes: float  # input and output once forward; input, output gradient, input gradient backward: per second
-    forward_copies: float
-    times_stock: float
-    times_torch: float | None
-
-
-@dataclass
-class PermutationRow:
-    """Milliseconds are [forward, backward]; of_copy_speed: the copy's time over them."""
-
-    name: str
-    ours: list[float]
-    copy: float
-    of_copy_speed: list[float]
 
 
 class CaffeBlock:
@@ -202,6 +174,7 @@ def bench(name: str, net, args, modes) -> Row:
         forward_copies=times["ours"][0] / copy,
         times_stock=sum(times["stock"]) / total,
         times_torch=min(map(sum, torch.values())) / total if torch else None,
+        command=this_command(),
     )
 
 
@@ -213,37 +186,7 @@ def bench_permutation(shape: tuple[int, ...], branches: int, args) -> Permutatio
     times = time_in_turns({"ours": ours, "copy": Copy(data.size, args.threads)}, args.turns, args.seconds)
     copy = times["copy"][0]
     name = f"{'x'.join(map(str, shape))}, {branches} branches"
-    return PermutationRow(name, times["ours"], copy, [copy / ms for ms in times["ours"]])
-
-
-def permutation_markdown(rows: list[PermutationRow]) -> str:
-    lines = ["| ChannelPermutation | ms, fwd / bwd | copy ms | of copy speed, fwd / bwd |", "|---|---|---|---|"]
-    for row in rows:
-        lines.append(
-            f"| {row.name} | {row.ours[0]:.3f} / {row.ours[1]:.3f} | {row.copy:.3f} "
-            f"| {row.of_copy_speed[0]:.2f} / {row.of_copy_speed[1]:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def markdown(rows: list[Row], of: dict | None = None) -> str:
-    lines = []
-    if of:
-        lines += [f"{described(of)}, float32; `{of['command']}`.", ""]
-    lines += [
-        "| block | ours ms, fwd / bwd | GFLOP/s | GB/s | copy ms | fwd in copies | limit ms | of it "
-        "| stock ms | x ours | PyTorch ms | x ours |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        best = min(row.torch.items(), key=lambda item: sum(item[1]), default=None)
-        torch = f"{best[1][0]:.2f} / {best[1][1]:.2f} ({best[0]}) | {row.times_torch:.1f}" if best else " | "
-        lines.append(
-            f"| {row.name} | {row.ours[0]:.2f} / {row.ours[1]:.2f} | {row.gflops:.0f} | {row.gbytes:.0f} "
-            f"| {row.copy:.2f} | {row.forward_copies:.2f} | {row.limit:.2f} | {row.limit / sum(row.ours):.0%} "
-            f"| {row.stock[0]:.1f} / {row.stock[1]:.1f} | {row.times_stock:.1f} | {torch} |"
-        )
-    return "\n".join(lines) + "\n"
+    return PermutationRow(name, times["ours"], copy, [copy / ms for ms in times["ours"]], this_command())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -258,7 +201,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    args = make_parser().parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    shapes = read_shapes(ROOT / "benchmarks/group_convolution_shapes.txt")
+    blocks = {name: net for name, net in shapes.items() if re.match(args.blocks, name)}
+    if not blocks:
+        first = ", ".join(list(shapes)[:3])
+        parser.error(f"no block begins with '{args.blocks}': benchmarks/group_convolution_shapes.txt has {first}, ...")
     settings = {
         "OMP_NUM_THREADS": str(args.threads),
         "OPENBLAS_NUM_THREADS": str(args.threads),
@@ -275,21 +224,14 @@ def main() -> int:
     except ImportError:
         print("PyTorch is not installed: its columns stay empty (pip install torch)")
         modes = []
-    rows, of = [], origin(args.threads) | {"command": this_command()}  # of the code as it starts
-    for name, net in read_shapes(ROOT / "benchmarks/group_convolution_shapes.txt").items():
-        if re.match(args.blocks, name):
-            rows.append(bench(name, net, args, modes))
-            print(markdown(rows[-1:]).splitlines()[-1] if len(rows) > 1 else markdown(rows).rstrip(), flush=True)
+    rows, of = [], origin(args.threads)  # of the code as it starts
+    for name, net in blocks.items():
+        rows.append(bench(name, net, args, modes))
+        print(markdown(rows[-1:]).splitlines()[-1] if len(rows) > 1 else markdown(rows).rstrip(), flush=True)
+        write_results(rows, [], of, args.out)  # each time: what ends the run later loses nothing
     permutations = [bench_permutation(tuple(shape), branches, args) for *shape, branches in PERMUTATIONS]
     print(permutation_markdown(permutations))
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {
-        "machine": of,
-        "rows": [asdict(row) for row in rows],
-        "permutations": [asdict(row) for row in permutations],
-    }
-    (args.out / "group_convolution.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "group_convolution.md").write_text(markdown(rows, of) + "\n" + permutation_markdown(permutations))
+    write_results(rows, permutations, of, args.out)
     print(f"written: {args.out}/group_convolution.json, group_convolution.md")
     return 0
 

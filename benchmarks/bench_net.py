@@ -20,10 +20,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.bench_data import write_images
-from benchmarks.bench_report import CRASHED, MODES, ROOT, markdown, origin, this_command, write_chart
+from benchmarks.bench_report import CRASHED, MODES, ROOT, markdown, merged, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
 from benchmarks.traffic import copy_bandwidth, step_bytes
 from prototxt_gen import make_net
+from prototxt_gen.files import write_files
 
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "10000000000",
@@ -89,16 +90,18 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         "gigabytes": step_bytes(folder / name / "fused" / "train_val.prototxt") / 1e9,
         "copy_gb_s": in_a_process_of_its_own(copy_bandwidth, args.threads),
     }
-    return {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
+    result = {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
+    return result | {"command": this_command()}
 
 
 def write_results(results: list[dict], of: dict, args):
-    """net.json, net.md and net.png in the folder args.out."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": of, "batch_size": args.batch_size, "results": results}
-    (args.out / "net.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "net.md").write_text(markdown(results, args.batch_size, of))
-    write_chart(results, args.out / "net.png")
+    """net.json, net.md and net.png in args.out: adds to what the same code on the same machine has for other nets."""
+    path, head = args.out / "net.json", {"machine": of, "batch_size": args.batch_size}
+    results = merged(path, head, "results", results, lambda result: result["net"])
+    text = markdown(results, args.batch_size, of)
+    record = json.dumps(head | {"results": results}, indent=1) + "\n"
+    write_files({path: record.encode(), path.with_suffix(".md"): text.encode()})
+    write_chart(results, path.with_suffix(".png"))
 
 
 def in_a_process_of_its_own(function, *arguments):
@@ -129,18 +132,18 @@ def main() -> int:
         parser.error(f"no net '{min(wrong)}' in benchmarks/nets.txt: it has {', '.join(nets)}")
     if not args.caffe.exists():
         parser.error(f"no {args.caffe}: run `make` first, or name another with --caffe")
-    results, of = [], origin(args.threads) | {"command": this_command()}  # of the code as it starts
+    of = origin(args.threads)  # of the code as it starts
     with tempfile.TemporaryDirectory(prefix="bench_net_") as temporary:
         folder = Path(temporary)
         write_images(folder / "data" / "cifar10")
         for name in args.nets or nets:
             try:
-                results.append(bench(args, name, nets[name], folder))
+                result = bench(args, name, nets[name], folder)
             except CaffeFailed as error:
                 print(f"bench_net: error: {error}", file=sys.stderr)
                 return 1
-            print(markdown(results[-1:], args.batch_size), flush=True)
-            write_results(results, of, args)  # each time: what ends the run later loses nothing
+            print(markdown([result], args.batch_size), flush=True)
+            write_results([result], of, args)  # each time: what ends the run later loses nothing
     print(f"written: {args.out}/net.json, net.md, net.png")
     return 0
 

@@ -1,10 +1,13 @@
 """Where the benchmarks' results come from, and the tables and charts of bench_net.py and bench_inference.py."""
 
+import json
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from experiments import machine
+from prototxt_gen.figures import save
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("eager", "channels_last", "compiled", "channels_last compiled")  # of PyTorch
@@ -33,10 +36,27 @@ def described(of: dict) -> str:
     return f"{of['cpu']}, {of['instructions']}, {of['threads']} threads, commit {machine.short(of['commit'])}"
 
 
+def commands(given: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(f"`{command}`" for command in given))
+
+
+def merged(path: Path, head: dict, name: str, new: list[dict], key: Callable[[dict], object]) -> list[dict]:
+    """The list `name` of the JSON at `path` with `new` in it, in the place of entries of the same key.
+
+    `new` alone if the JSON does not have all of `head`: other code, or another machine.
+    """
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if any(before.get(field) != value for field, value in head.items()):
+        return new
+    keys = {key(one) for one in new}
+    return [old for old in before[name] if key(old) not in keys] + new
+
+
 def markdown(results: list[dict], batch: int, of: dict | None = None) -> str:
     lines = []
     if of:
-        lines += [f"# A training step, batch {batch}", "", f"{described(of)}; `{of['command']}`.", ""]
+        source = f"{described(of)}; {commands(result['command'] for result in results)}."
+        lines += [f"# A training step, batch {batch}", "", source, ""]
     lines += ["| net | | ms / step | images / s | times ours | peak MB |", "|---|---|---|---|---|---|"]
     for result in results:
         for title, ms in result["ms"].items():
@@ -91,19 +111,23 @@ def inference_markdown(results: list[dict], of: dict | None = None) -> str:
     """results: of each net and batch size."""
     lines = []
     if of:
-        commands = dict.fromkeys(f"`{result['command']}`" for result in results)
         lines += [
             "# Inference, batch norm folded",
             "",
-            f"{described(of)}; {', '.join(commands)}. "
+            f"{described(of)}; {commands(result['command'] for result in results)}. "
             "Each runtime through its Python interface: set the input, run, read the output.",
             "",
         ]
     lines += ["| net | batch | | ms | images / s | times ours |", "|---|---|---|---|---|---|"]
     for result in results:
         for title, ms in result["ms"].items():
-            batch, ratio = result["batch"], ms / result["ms"]["ours"]
-            lines.append(f"| {result['net']} | {batch} | {title} | {ms:.2f} | {1000 * batch / ms:.0f} | {ratio:.2f} |")
+            batch = result["batch"]
+            numbers = (
+                (f"{ms:.2f}", f"{1000 * batch / ms:.0f}", f"{ms / result['ms']['ours']:.2f}")
+                if ms != CRASHED
+                else (CRASHED, "", "")
+            )
+            lines.append(f"| {result['net']} | {batch} | {title} | {' | '.join(numbers)} |")
     for result in results:
         lines += [
             "",
@@ -133,4 +157,4 @@ def write_chart(results: list[dict], path: Path, unit: str = "ms per training st
     axes.set_ylabel(unit)
     axes.set_yscale("log")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)

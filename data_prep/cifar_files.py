@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.sources import DAMAGE, Source
+from data_prep.sources import Source, damage
 
 PIXELS = 3 * 32 * 32
 CHUNK = 2_000  # images in memory
@@ -106,24 +106,24 @@ def read_images(
     if verify:
         _verify(source, name, DIGESTS[file])
     count = layout.images[file]
-    try:
-        with source.open(name) as stream:
-            chunks = (
-                _binary(stream, where, count, layout, kind) if layout.columns else _pickled(stream, where, count, kind)
-            )
-            yield from chunks
-    except DAMAGE as error:
-        raise DataError(f"{where} is truncated or damaged ({error})") from None
+    with damage(where), source.open(name) as stream:
+        yield from (
+            _binary(stream, where, count, layout, kind) if layout.columns else _pickled(stream, where, count, kind)
+        )
 
 
 def class_names(source: Source, prefix: str, layout: Layout, kind: str, count: int) -> list[str]:
     """The `count` names of this kind of labels; DataError if the file has another number."""
     name = prefix + layout.names.format(kind=kind)
     if layout.columns:
-        names = source.read(name).decode().split()
+        names = [word for line in source.lines(name) for word in line.split()]
     else:
         with source.open(name) as stream:
-            names = [label.decode() for label in _unpickle(stream, source.where(name), f"{kind}label_names")]
+            labels = _unpickle(stream, source.where(name), f"{kind}label_names")
+        try:
+            names = [label.decode() for label in labels]
+        except (AttributeError, TypeError, UnicodeDecodeError) as error:
+            raise DataError(f"{source.where(name)}: its class names are no text in UTF-8 ({error})") from None
     if len(names) != count:
         raise DataError(f"{source.where(name)}: {len(names)} class names instead of {count}")
     return names
@@ -131,11 +131,8 @@ def class_names(source: Source, prefix: str, layout: Layout, kind: str, count: i
 
 def _verify(source: Source, name: str, digest: str) -> None:
     algorithm, expected = digest.split(":")
-    try:
-        with source.open(name) as stream:
-            found = hashlib.file_digest(stream, algorithm).hexdigest()
-    except DAMAGE as error:
-        raise DataError(f"{source.where(name)} is truncated or damaged ({error})") from None
+    with damage(source.where(name)), source.open(name) as stream:
+        found = hashlib.file_digest(stream, algorithm).hexdigest()
     if found != expected:
         raise DataError(
             f"{source.where(name)}: wrong checksum, {algorithm} {found} instead of the published {expected}; "

@@ -69,7 +69,11 @@ def decode_datum(record: bytes, key: str) -> tuple[np.ndarray, int]:
         pixels = _imdecode(datum.data, cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise DataError(f"record {key}: unreadable image of {len(datum.data)} bytes")
-        return to_planar(np.atleast_3d(pixels)), datum.label
+        pixels = np.atleast_3d(pixels)
+        if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):  # Caffe ends at these
+            found = f"{8 * pixels.dtype.itemsize} bits and {pixels.shape[2]} channels"
+            raise DataError(f"record {key}: an encoded image of {found}: Caffe decodes 8 bits and 1 or 3 channels")
+        return to_planar(pixels), datum.label
     shape = (datum.channels, datum.height, datum.width)
     if len(datum.data) != np.prod(shape) or not datum.data:
         raise DataError(f"record {key}: {len(datum.data)} bytes of pixels, its shape {shape} needs {np.prod(shape)}")

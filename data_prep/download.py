@@ -1,5 +1,6 @@
 """Files from their authors' pages: progress, resume after any interruption, checksum."""
 
+import fcntl
 import http.client
 import ssl
 import urllib.error
@@ -20,7 +21,7 @@ def download(url: str, md5: str, folder: Path = DOWNLOADS) -> Path:
     """The file of `url` in `folder`, fetched unless it is there already.
 
     A broken transfer is taken up where it stopped, now or in a later run (kept as NAME.part). DataError if the server
-    cannot be reached, makes no progress, or what it sent has another MD5.
+    cannot be reached, makes no progress, or what it sent has another MD5, or if another process is at it.
     """
     target = folder / url.rsplit("/", 1)[-1]
     if target.exists():
@@ -28,20 +29,30 @@ def download(url: str, md5: str, folder: Path = DOWNLOADS) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{target.name}.part"
-    while not _fetch_rest(url, part):
-        pass
-    try:
-        _check(part, md5, "run again to fetch it anew")
-    except DataError:
-        part.unlink()
-        raise
-    part.rename(target)
+    with open(part, "ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{part} is being fetched by another process") from None
+        try:
+            while not _fetch_rest(url, part):
+                pass
+        except DataError:
+            if not part.stat().st_size:  # nothing to resume from
+                part.unlink()
+            raise
+        try:
+            _check(part, md5, "run again to fetch it anew")
+        except DataError:
+            part.unlink()
+            raise
+        part.rename(target)
     return target
 
 
 def _fetch_rest(url: str, part: Path) -> bool:
     """Appends to `part` what the server sends until the connection ends; True when the file is complete."""
-    have = part.stat().st_size if part.exists() else 0
+    have = before = part.stat().st_size
     try:
         with urllib.request.urlopen(_request(url, have), timeout=TIMEOUT) as response:
             if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # a server without Range sends everything again
@@ -57,8 +68,8 @@ def _fetch_rest(url: str, part: Path) -> bool:
         raise DataError(f"{url}: {reason}; {advice}") from None
     except OSError as error:
         raise DataError(f"cannot write {part}: {error.strerror}") from None
-    if not received and have < size:
-        raise DataError(f"{url}: stopped at {have} of {size} bytes; run again to resume")
+    if have + received < size and have + received <= before:
+        raise DataError(f"{url}: stopped at {have + received} of {size} bytes; run again to resume")
     return have + received >= size
 
 

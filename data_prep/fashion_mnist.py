@@ -20,7 +20,7 @@ from data_prep.datum import Image
 from data_prep.download import DOWNLOADS, download
 from data_prep.errors import DataError, run_command
 from data_prep.prepare import Dataset, Recipe, Split, add_arguments, is_prepared, prepare
-from data_prep.sources import DAMAGE, checksums
+from data_prep.sources import checksums, damage
 
 NAME = "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -70,11 +70,8 @@ def load(files: dict[str, Path]) -> Iterator[Dataset]:
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of unsigned bytes (magic 0x0000080D, D big-endian sizes, data), gzipped or plain."""
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            data = file.read()
-    except DAMAGE as error:
-        raise DataError(f"{path} is truncated or damaged ({error})") from None
+    with damage(str(path)), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        data = file.read()
     header = 4 + 4 * dimensions
     if data[:4] != bytes((0, 0, 8, dimensions)):
         raise DataError(f"{path}: no IDX file of bytes in {dimensions} dimensions (starts with {data[:4].hex()})")

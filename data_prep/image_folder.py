@@ -7,6 +7,7 @@ channels; all must have one size unless --size resizes them.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from data_prep.errors import DataError, run_command
 from data_prep.prepare import Dataset, Recipe, add_arguments, add_size_argument, file_split, prepare
 from data_prep.sources import Source, checksums, open_source
 
+ARCHIVE = re.compile(r"\.(zip|tar|tgz|txz|tbz2?|tar\.(gz|xz|bz2))$", re.IGNORECASE)
+TEST_FRACTION = 0.1
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -30,19 +33,28 @@ def main(argv: list[str] | None = None) -> int:
     add_size_argument(parser, "as they are")
     parser.add_argument("--name", help="of the data set (default: that of the folder)")
     parser.add_argument(
-        "--test-fraction", type=float, help="of each class, where no test/ or val/ is there (default: 0.1)"
+        "--test-fraction", type=float, help=f"of each class, where no test/ or val/ is there (default: {TEST_FRACTION})"
     )
     args = parser.parse_args(argv)
     if args.source is None:
         parser.error("--source is needed: a folder of class folders")
+    if not args.name and not args.source.resolve().name:
+        parser.error(f"--name is needed: --source {args.source} has none")
     if args.test_fraction is not None and not 0 < args.test_fraction < 1:
         parser.error(f"--test-fraction {args.test_fraction} must be between 0 and 1")
-    name = args.name or args.source.resolve().name.split(".")[0]
-    options = {"size": args.size, "test_fraction": args.test_fraction}
+    name = args.name or _name(args.source)
+    fraction = None if args.test_fraction == TEST_FRACTION else args.test_fraction  # one recipe, given or not
+    options = {"size": args.size, "test_fraction": fraction}
     recipe = Recipe(name, str(args.source), checksums(args.source), args.seed, args.encoding, options)
     out = args.out or Path("data") / name
     prepare(out, recipe, lambda scratch: load(args.source, scratch, args.size, args.test_fraction, args.seed))
     return 0
+
+
+def _name(source: Path) -> str:
+    """That of the folder or, without its suffix, of the archive."""
+    name = source.resolve().name
+    return name if source.is_dir() else ARCHIVE.sub("", name) or name
 
 
 @contextmanager
@@ -65,7 +77,7 @@ def load(path: Path, scratch: Path, size: int | None, test_fraction: float | Non
             test = _list(source, prefix, f"{test_folder}/", classes)
         else:
             classes = folders
-            train, test = _divide(*_list(source, prefix, "", classes), test_fraction or 0.1, seed)
+            train, test = _divide(*_list(source, prefix, "", classes), test_fraction or TEST_FRACTION, seed)
         yield Dataset(classes, *(file_split(source, prefix, *split, size) for split in (train, test)))
 
 

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str, source_help: str) 
     parser.add_argument(
         "--encoding", choices=ENCODINGS, default="raw", help="of the records (default: raw, the fastest to read)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the records' shuffled order (default: 1)")
+    parser.add_argument("--seed", type=seed_number, default=1, help="of the records' shuffled order (default: 1)")
 
 
 def add_size_argument(parser: argparse.ArgumentParser, default: str) -> None:
@@ -110,12 +110,14 @@ def is_prepared(out: Path, recipe: Recipe) -> bool:
         for split in ("train", "test"):
             (out / f"{split}_lmdb/data.mdb").stat()
     except (OSError, ValueError):
-        raise DataError(f"{out} exists and is no prepared data set: choose another --out, or remove it") from None
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{out} exists and is no prepared data set: choose another --out, or remove it")
     for key, value in recipe.decides().items():
         if found.get(key) != value:
+            was, wanted = ("the default" if one is None else one for one in (found.get(key), value))
             raise DataError(
-                f"{out} exists and was prepared with {key} {found.get(key)}, not {value}: "
-                "choose another --out, or remove it"
+                f"{out} exists and was prepared with {key} {was}, not {wanted}: choose another --out, or remove it"
             )
     print(f"{out}: already prepared from the same input, nothing to do")
     return True
@@ -196,6 +198,12 @@ def _records(
         )
         for position, image in enumerate(images, start)
     ]
+
+
+def seed_number(text: str) -> int:
+    if (seed := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{seed} is negative: seeds are 0, 1, ...")
+    return seed
 
 
 def _side(text: str) -> int:

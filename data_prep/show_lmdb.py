@@ -25,6 +25,7 @@ from data_prep.contact_sheet import write_contact_sheet
 from data_prep.datum import decode_datum, stored_form
 from data_prep.errors import DataError, run_command
 from data_prep.lmdb_io import open_records
+from data_prep.prepare import seed_number
 
 Record = tuple[str, bytes]  # the key as messages show it, for it need not be text
 
@@ -73,7 +74,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--black", action="store_true", help="pad with black instead of the mean")
     group.add_argument("--scale", type=int, nargs=2, metavar=("MIN", "MAX"), help="random size before the crop")
     group.add_argument("--no-mirror", action="store_true")
-    group.add_argument("--seed", type=int, default=1)
+    group.add_argument("--seed", type=seed_number, default=1)
     args = parser.parse_args(argv)
     for name in ("samples", "views"):
         if getattr(args, name) < 1:
@@ -101,8 +102,8 @@ def class_names(path: Path) -> dict[int, str]:
     """From the dataset.json beside the LMDB; none if there is none."""
     try:
         description = json.loads((path.resolve().parent / "dataset.json").read_text())
-        return dict(enumerate(description.get("words", description["classes"])))
-    except (OSError, ValueError, KeyError):
+        return dict(enumerate(description["words" if "words" in description else "classes"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

@@ -22,6 +22,17 @@ from data_prep.progress import progress
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
 
 
+@contextmanager
+def damage(where: str) -> Iterator[None]:
+    """What reading a damaged file or archive raises becomes a DataError that names it; the system's errors stay."""
+    try:
+        yield
+    except (*DAMAGE, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
+        raise DataError(f"{where} is truncated or damaged ({error})") from None
+
+
 class Source:
     """Files by their path relative to the distribution's root. A context manager."""
 
@@ -41,11 +52,15 @@ class Source:
         raise NotImplementedError
 
     def read(self, name: str) -> bytes:
+        with damage(self.where(name)), self.open(name) as file:
+            return file.read()
+
+    def lines(self, name: str) -> list[str]:
+        """Of a text file."""
         try:
-            with self.open(name) as file:
-                return file.read()
-        except DAMAGE as error:
-            raise DataError(f"{self.where(name)} is truncated or damaged ({error})") from None
+            return self.read(name).decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.where(name)} is no text in UTF-8 ({error})") from None
 
     def where(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -125,7 +140,10 @@ class ZipSource(ArchiveSource):
                 self._add(member.filename, member)
 
     def _open_member(self, member: zipfile.ZipInfo) -> BinaryIO:
-        return self._zip.open(member)
+        try:
+            return self._zip.open(member)
+        except RuntimeError as error:  # encrypted, or compressed in a way that Python does not know
+            raise DataError(f"{self.where(member.filename)}: {error}; unpack the archive and give the folder") from None
 
     def close(self) -> None:
         self._zip.close()
@@ -142,12 +160,24 @@ class TarSource(ArchiveSource):
                 shutil.copyfileobj(compressed, self._plain, 1 << 20)
             self._plain.seek(0)
             self._tar = tarfile.open(fileobj=self._plain, mode="r:")
-            for member in self._tar:
-                if member.isfile():
-                    self._add(member.name, member)
+            for member in self._tar.getmembers():
+                if member.isfile() or member.islnk() or member.issym():
+                    self._add(member.name, self._file(member))
         except BaseException:
             self._plain.close()
             raise
+
+    def _file(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """The member; DataError if it is a link to anything but a file in the archive."""
+        try:
+            if self._tar.extractfile(member):
+                return member
+        except (KeyError, RecursionError):  # no such member; a link to itself
+            pass
+        raise DataError(
+            f"{self.where(member.name)} is a link to {member.linkname}, which is no file in the archive: unpack it and "
+            "give the folder"
+        )
 
     def _open_member(self, member: tarfile.TarInfo) -> BinaryIO:
         return self._tar.extractfile(member)
@@ -159,7 +189,7 @@ class TarSource(ArchiveSource):
 @contextmanager
 def open_source(path: Path, scratch: Path) -> Iterator[Source]:
     """`path`: a folder, .zip, .tar or .tar.gz/.xz/.bz2, told apart by content. DataError if missing or damaged."""
-    try:
+    with damage(f"{path}: no archive, or one that"):
         if path.is_dir():
             source = FolderSource(path)
         elif not path.is_file():
@@ -168,8 +198,6 @@ def open_source(path: Path, scratch: Path) -> Iterator[Source]:
             source = ZipSource(path)
         else:
             source = TarSource(path, scratch)
-    except DAMAGE as error:
-        raise DataError(f"{path}: archive is truncated or damaged, or no archive ({error})") from None
     try:
         yield source
     finally:
@@ -179,20 +207,25 @@ def open_source(path: Path, scratch: Path) -> Iterator[Source]:
 def checksums(path: Path) -> dict[str, str]:
     """{name: "algorithm:digest"} of an archive (MD5, as published) or of a folder (SHA-256 over sha256sum's lines).
 
-    The latter is `find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
+    The latter is `find -L . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
     """
     if path.is_file():
         return {path.name: f"md5:{file_digest(path, 'md5')}"}
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    names = sorted(
-        (os.path.relpath(os.path.join(root, file), path) for root, _, files in os.walk(path) for file in files),
-        key=os.fsencode,
-    )
+    names = sorted((str(file.relative_to(path)) for file in _files_below(path)), key=os.fsencode)
     total = hashlib.sha256()
     for name in progress(names, desc=f"checksum of {path.name}", unit="file", leave=False):
         total.update(f"{file_digest(path / name, 'sha256')}  ".encode() + os.fsencode(name) + b"\n")
     return {path.resolve().name: f"sha256:{total.hexdigest()}"}
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """Through links to folders too, as FolderSource reads them, but for those that lead back up."""
+    for root, folders, files in os.walk(path, followlinks=True):
+        here = Path(root).resolve()
+        folders[:] = [folder for folder in folders if not here.is_relative_to((here / folder).resolve())]
+        yield from (Path(root, file) for file in files if Path(root, file).is_file())
 
 
 def file_digest(path: Path, algorithm: str) -> str:

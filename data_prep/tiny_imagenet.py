@@ -52,10 +52,18 @@ def load(path: Path, scratch: Path, size: int | None) -> Iterator[Dataset]:
         prefix = source.locate("wnids.txt")
         if prefix is None:
             raise DataError(f"{path} holds no Tiny ImageNet: wnids.txt is neither in it nor in a folder of it")
-        wnids = source.read(f"{prefix}wnids.txt").decode().split()
-        words = dict(line.split("\t", 1) for line in source.read(f"{prefix}words.txt").decode().splitlines() if line)
+        wnids = [wnid for line in source.lines(f"{prefix}wnids.txt") for wnid in line.split()]
+        words = _words(source, f"{prefix}words.txt")
         train, test = _train(source, prefix, wnids, size), _validation(source, prefix, wnids, size)
         yield Dataset(wnids, train, test, {"words": [words.get(wnid, wnid) for wnid in wnids]})
+
+
+def _words(source: Source, name: str) -> dict[str, str]:
+    """{wnid: what it means}"""
+    lines = [line for line in source.lines(name) if line]
+    if wrong := next((line for line in lines if "\t" not in line), None):
+        raise DataError(f"{source.where(name)}: '{wrong}' is no class, tab and words")
+    return dict(line.split("\t", 1) for line in lines)
 
 
 def _train(source: Source, prefix: str, wnids: list[str], size: int | None) -> Split:
@@ -74,7 +82,7 @@ def _validation(source: Source, prefix: str, wnids: list[str], size: int | None)
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     paths, found = [], []
     annotations = f"{prefix}val/val_annotations.txt"
-    for number, line in enumerate(source.read(annotations).decode().splitlines(), 1):
+    for number, line in enumerate(source.lines(annotations), 1):
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in labels:
             raise DataError(f"{source.where(annotations)}:{number}: '{line}' names no image and class of wnids.txt")

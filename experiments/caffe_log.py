@@ -5,12 +5,17 @@ Reads glog lines with a year (I20261123) and without (I1123), logs cut short, an
 as a resumed one leaves them. As a command, prints the last values.
 """
 
-import argparse
 import re
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import file_errors
 
 _LINE = re.compile(r"^[IWEF](?P<stamp>(?:\d{8}|\d{4}) \d\d:\d\d:\d\d\.\d+) +\d+ \S+:\d+\] (?P<text>.*)$")
 _NUMBER = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|inf|nan))"
@@ -47,8 +52,9 @@ class CaffeLog:
 
 
 def read_log(path: Path) -> CaffeLog:
-    """The log at `path`. Lines that are none of Caffe's are passed over."""
-    return parse_log(path.read_text(errors="replace"), datetime.fromtimestamp(path.stat().st_mtime))
+    """The log at `path`. Lines that are none of Caffe's are passed over. Raises Invalid if it cannot be read."""
+    with file_errors("read", path):
+        return parse_log(path.read_text(errors="replace"), datetime.fromtimestamp(path.stat().st_mtime))
 
 
 def parse_log(text: str, written: datetime | None = None) -> CaffeLog:
@@ -132,22 +138,21 @@ def _add(values: list[tuple[int, float]], iteration: int, value: str) -> None:
     values.append((iteration, float(value)))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="The last values in a log of `caffe train`.")
+@command
+def main(argv=None):
+    parser = Parser(prog="caffe_log", description="The last values in a log of `caffe train`.")
     parser.add_argument("log", type=Path)
-    path = parser.parse_args().log
-    try:
-        log = read_log(path)
-    except OSError as error:
-        sys.exit(f"error: {path}: {error.strerror}")
+    path = parser.parse_args(argv).log
+    log = read_log(path)
     for name, values in (("loss", log.smoothed_loss), *((f"test {n}", v) for n, v in log.test.items())):
         if values:
             print(f"{name}: {values[-1][1]:g} (iteration {values[-1][0]})")
+    if not log.test:
+        raise Invalid(f"{path}: no test in this log")
     if log.final_test_accuracy is None:
-        sys.exit(f"error: {path}: no test in this log")
+        raise Invalid(f"{path}: no accuracy among what its tests put out ({', '.join(log.test)})")
     print(f"final test accuracy: {100 * log.final_test_accuracy:.2f} %{'' if log.done else ' (training not finished)'}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

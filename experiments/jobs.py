@@ -11,15 +11,16 @@ from pathlib import Path
 from experiments import machine
 from experiments.caffe_log import CaffeLog, duration
 from experiments.catalogue import Run, catalogue
-from experiments.records import CURVES, Record, results_folder, thin_out, write_record
+from experiments.records import CURVES, Record, results_folder, seed_and_epochs, thin_out, write_record
 from experiments.train import ATTEMPT, Training, TrainingError
 from prototxt_gen.command_line import Invalid, project_root
 from prototxt_gen.experiment import Files, build
 
-PREPARE = {
-    "cifar10": "python data_prep/cifar.py --dataset cifar10",
-    "cifar100": "python data_prep/cifar.py --dataset cifar100",
-    "tiny-imagenet": "python data_prep/tiny_imagenet.py",
+LOG = "train.log"
+PREPARE = {  # as modules: outside a clone there are no files to run
+    "cifar10": "python -m data_prep.cifar --dataset cifar10",
+    "cifar100": "python -m data_prep.cifar --dataset cifar100",
+    "tiny-imagenet": "python -m data_prep.tiny_imagenet",
 }
 
 
@@ -39,7 +40,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.run.name}/seed{self.seed}_e{self.epochs:g}"
+        return f"{self.run.name}/{seed_and_epochs(self.seed, self.epochs)}"
 
     @property
     def folder(self) -> Path:
@@ -51,6 +52,11 @@ class Job:
 
     @property
     def begun(self) -> bool:
+        """Caffe was started."""
+        return (self.folder / LOG).exists()
+
+    @property
+    def half_done(self) -> bool:
         """A snapshot is there to go on from."""
         return any(self.folder.glob("*.solverstate"))
 
@@ -61,7 +67,7 @@ class Job:
         """Writes the prototxt. Raises Invalid where a training with other settings is half done."""
         files = self.files()
         try:
-            files.write(force=not self.begun)
+            files.write(force=not self.half_done)
         except Invalid:
             raise Invalid(
                 f"{self.folder} has snapshots of a training with other settings: remove the folder to train anew"
@@ -75,7 +81,7 @@ class Job:
         """
         files = self.prepare()
         solver = self.folder.relative_to(project_root()) / "solver.prototxt"
-        training = Training(solver, solver.with_name("train.log"), self.gpu, self.threads, f"{self.name}: ")
+        training = Training(solver, solver.with_name(LOG), self.gpu, self.threads, f"{self.name}: ")
         started(training)
         record = self._record(files, training.run(), training.log.read_text(errors="replace"))
         write_record(record)
@@ -85,7 +91,7 @@ class Job:
         schedule = files.summary["schedule"]
         tests = {name: log.test.get(name, []) for name in ("accuracy", "loss")}
         if not tests["accuracy"] or tests["accuracy"][-1][0] != schedule["max_iter"]:
-            raise TrainingError(f"{self.folder}/train.log: no test at the last iteration, {schedule['max_iter']}")
+            raise TrainingError(f"{self.folder}/{LOG}: no test at the last iteration, {schedule['max_iter']}")
         starts = attempts(log_text)
         codes = list(dict.fromkeys(start.code for start in starts))
         curves = (log.smoothed_loss, log.train.get("accuracy", []), tests["loss"], tests["accuracy"])
@@ -122,7 +128,15 @@ class Job:
 def list_jobs(
     runs: list[Run], seeds: Iterable[int] | None, epochs: float | None, gpu: str | None = None, threads: int = 1
 ) -> list[Job]:
-    """For each seed all runs, each network once; seeds and epochs as the catalogue says where they are None."""
+    """For each seed all runs, each network once; seeds and epochs as the catalogue says where they are None.
+
+    Raises Invalid for no seeds or no epochs.
+    """
+    seeds = None if seeds is None else list(seeds)
+    if seeds == []:
+        raise Invalid("seeds 0: at least 1 is needed")
+    if epochs is not None and not epochs > 0:
+        raise Invalid(f"epochs {epochs:g}: more than 0 are needed")
     jobs = [
         Job(run, seed, epochs or run.epochs, gpu, threads)
         for run in dict.fromkeys(catalogue()[run.trained] for run in runs)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """The learning curve of a training run: loss, train accuracy and test accuracy, from the log of `caffe train`."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,6 +13,8 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from experiments.caffe_log import CaffeLog, read_log  # noqa: E402
+from prototxt_gen.command_line import Invalid, Parser, command  # noqa: E402
+from prototxt_gen.figures import save  # noqa: E402
 
 
 def draw(log: CaffeLog, title: str, path: Path) -> None:
@@ -36,25 +37,20 @@ def draw(log: CaffeLog, title: str, path: Path) -> None:
     left.set_title(title)
     handles = [line for axes in (left, right) for line in axes.get_lines()]
     right.legend(handles=handles, loc="center right")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path, dpi=150)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+@command
+def main(argv=None):
+    parser = Parser(prog="learning_curve", description=__doc__)
     parser.add_argument("log", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="the picture (default: beside the log, .png)")
-    args = parser.parse_args()
-    output = args.output or args.log.with_suffix(".png")
-    try:
-        log = read_log(args.log)
-        if not log.smoothed_loss and not log.test:
-            sys.exit(f"error: {args.log}: no iteration of a training in this log")
-        draw(log, args.log.stem, output)
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
-    return 0
+    args = parser.parse_args(argv)
+    log = read_log(args.log)
+    if not log.smoothed_loss and not log.test:
+        raise Invalid(f"{args.log}: no iteration of a training in this log")
+    draw(log, args.log.stem, args.output or args.log.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

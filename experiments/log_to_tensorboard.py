@@ -6,6 +6,7 @@ Written to OUT/train and OUT/test, so that TensorBoard draws both into one chart
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ if not __package__:  # run as a file
 
 from experiments.caffe_log import CaffeLog, read_log
 from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import file_errors, write_files
 
 
 def scalars(log: CaffeLog) -> Iterator[tuple[str, str, int, float, float]]:
@@ -26,21 +28,22 @@ def scalars(log: CaffeLog) -> Iterator[tuple[str, str, int, float, float]]:
                     yield phase, name, iteration, value, times[iteration]
 
 
-def write_events(log: CaffeLog, folder: Path) -> int:
-    """Writes folder/train and folder/test, and returns the number of values. Raises Invalid."""
+def make_events(log: CaffeLog) -> tuple[dict[Path, bytes], int]:
+    """The event files, as train/NAME and test/NAME, and the number of values in them. Raises Invalid."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise Invalid("event files need tensorboardX: pip install 'caffe-igc[experiments]', or tensorboardX") from None
     writers, count = {}, 0
-    for phase, name, iteration, value, seconds in scalars(log):
-        if phase not in writers:
-            writers[phase] = SummaryWriter(str(folder / phase))
-        writers[phase].add_scalar(name, value, iteration, seconds)
-        count += 1
-    for writer in writers.values():
-        writer.close()
-    return count
+    with tempfile.TemporaryDirectory() as folder, file_errors("write", folder):
+        for phase, name, iteration, value, seconds in scalars(log):
+            if phase not in writers:
+                writers[phase] = SummaryWriter(f"{folder}/{phase}")
+            writers[phase].add_scalar(name, value, iteration, seconds)
+            count += 1
+        for writer in writers.values():
+            writer.close()
+        return {path.relative_to(folder): path.read_bytes() for path in Path(folder).glob("*/*")}, count
 
 
 @command
@@ -53,18 +56,18 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="replace event files that are there already")
     args = parser.parse_args(argv)
     out = args.out or args.log.with_name(f"{args.log.stem}_tensorboard")
-    try:
-        log = read_log(args.log)
-        if not log.train_times and not log.test_times:
-            raise Invalid(f"{args.log}: no iteration of a training in this log")
-        old = [path for phase in ("train", "test") for path in (out / phase).glob("events.out.tfevents.*")]
-        if old and not args.force:
-            raise Invalid(f"{old[0]} is there already: --force replaces it, --out DIR writes elsewhere")
-        for path in old:
-            path.unlink()
-        count = write_events(log, out)
-    except OSError as error:
-        raise Invalid(f"{error.filename}: {error.strerror}") from None
+    log = read_log(args.log)
+    if not log.train_times and not log.test_times:
+        raise Invalid(f"{args.log}: no iteration of a training in this log")
+    old = [path for phase in ("train", "test") for path in (out / phase).glob("events.out.tfevents.*")]
+    if old and not args.force:
+        raise Invalid(f"{old[0]} is there already: --force replaces it, --out DIR writes elsewhere")
+    events, count = make_events(log)
+    write_files({out / name: content for name, content in events.items()})
+    for path in old:
+        if path.relative_to(out) not in events:
+            with file_errors("remove", path):
+                path.unlink()
     print(f"{count} values written: tensorboard --logdir {out}")
 
 

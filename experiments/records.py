@@ -13,6 +13,7 @@ from pathlib import Path
 
 from experiments import machine
 from prototxt_gen.command_line import Invalid, project_root
+from prototxt_gen.files import file_errors, staged
 
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 MOST_POINTS = 200
@@ -49,12 +50,17 @@ class Record:
     @property
     def path(self) -> Path:
         """Relative to the results folder."""
-        return Path(self.name) / f"seed{self.seed}_e{self.epochs:g}.json"
+        return Path(self.name) / f"{seed_and_epochs(self.seed, self.epochs)}.json"
 
     @property
     def code(self) -> str:
         """Its commits, short, and whether files differed from them."""
         return "+".join(map(machine.short, self.commit.split("+"))) + " with uncommitted changes" * self.dirty
+
+
+def seed_and_epochs(seed: int, epochs: float) -> str:
+    """seed1_e10, seed2_e0.15; a name of its own for each number of epochs."""
+    return f"seed{seed}_e{str(epochs).removesuffix('.0')}"
 
 
 def results_folder() -> Path:
@@ -64,15 +70,11 @@ def results_folder() -> Path:
 def write_record(record: Record, folder: Path | None = None) -> Path:
     """Writes it whole or not at all. Raises Invalid if there is one already: results are never overwritten."""
     path = (folder or results_folder()) / record.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(_to_json(record))
-        os.link(part, path)  # unlike a rename, fails where the file exists
-    except FileExistsError:
-        raise Invalid(f"{path} is there already: remove it first if the new result is to take its place") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with staged({path: _to_json(record).encode()}) as parts, file_errors("write", path):
+        try:
+            os.link(parts[path], path)  # unlike a rename, fails where the file exists
+        except FileExistsError:
+            raise Invalid(f"{path} is there already: remove it first if the new result is to take its place") from None
     return path
 
 
@@ -89,10 +91,10 @@ def _to_json(record: Record) -> str:
 
 def read_record(path: Path) -> Record:
     """The record at `path`. Raises Invalid, naming what is wrong with it."""
+    with file_errors("read", path):
+        content = path.read_bytes()
     try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise Invalid(f"{path}: {error.strerror}") from None
+        values = json.loads(content)
     except ValueError as error:
         raise Invalid(f"{path} is no JSON: {error}") from None
     wrong = _wrong(values)

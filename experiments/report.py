@@ -21,6 +21,7 @@ from experiments.report_pictures import Picture
 from experiments.report_results import Result, collect, epochs_of, plural
 from experiments.report_tables import DATASETS, differences, make_tables
 from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import write_files
 
 FIGURES = (
     ("2", "The complementary condition", figure2),
@@ -126,11 +127,8 @@ def render(results: dict[str, Result], mixed: list[str]) -> tuple[dict[str, str]
 
 
 def write(texts: dict[str, str], pictures: list[Picture], folder: Path) -> None:
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    for picture in pictures:
-        (folder / "pictures" / f"{picture.name}.png").write_bytes(picture.png)
+    files = {folder / name: text.encode() for name, text in texts.items()}
+    write_files(files | {folder / "pictures" / f"{picture.name}.png": picture.png for picture in pictures})
 
 
 @command
@@ -149,10 +147,7 @@ def main(argv=None):
     mixed = check_sources(results, args.allow_mixed_commits)
     texts, pictures = render(results, mixed)
     out = args.out or folder
-    try:
-        write(texts, pictures, out)
-    except OSError as error:
-        raise Invalid(f"cannot write {error.filename}: {error.strerror}") from None
+    write(texts, pictures, out)
     head = summary(results)
     print(f"{head['trained']} of {head['runs']} runs trained: {out}/report.html, {out}/report.md")
 

@@ -52,35 +52,43 @@ def make_parser() -> Parser:
 
 def find_jobs(args) -> list[Job]:
     """What the options ask for. Raises Invalid."""
-    for option in ("seeds", "jobs", "threads"):
+    for option in ("jobs", "threads"):
         if (value := getattr(args, option)) is not None and value < 1:
             raise Invalid(f"--{option} {value}: at least 1 is needed")
-    if args.epochs is not None and not args.epochs > 0:
-        raise Invalid(f"--epochs {args.epochs:g}: more than 0 are needed")
     if not args.names and not args.resume:
         raise Invalid("no run named: give names or patterns of experiments/catalogue.csv, or --resume")
     runs = select(args.names or ["*"])
-    threads = args.threads or int(
-        os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) // args.jobs)
-    )
+    threads = args.threads or given_threads() or max(1, len(os.sched_getaffinity(0)) // args.jobs)
     if args.resume:
         return begun_jobs(args, runs, threads)
     for run in runs:
         if run.same_as:
             print(f"{run.name} is the same network as {run.same_as}, which is trained for both")
-    seeds = range(1, args.seeds + 1) if args.seeds else None if args.seed is None else [args.seed]
+    seeds = None if args.seed is None else [args.seed]
+    if args.seeds is not None:
+        seeds = range(1, args.seeds + 1)
     return list_jobs(runs, seeds, args.epochs, args.gpu, threads)
 
 
+def given_threads() -> int | None:
+    """What OMP_NUM_THREADS says of the outermost parallel regions; None if it is not set. Raises Invalid."""
+    value = os.environ.get("OMP_NUM_THREADS")
+    if not value:
+        return None
+    if not (first := re.fullmatch(r"\s*([1-9]\d*)\s*(,.*)?", value)):
+        raise Invalid(f"OMP_NUM_THREADS={value}: a number from 1 on is needed, or --threads")
+    return int(first[1])
+
+
 def begun_jobs(args, runs: list[Run], threads: int) -> list[Job]:
-    """Those with a run folder and no record, within the given names, seeds and epochs. Raises Invalid if none is."""
+    """Those with a log and no record, within the given names, seeds and epochs. Raises Invalid if none is."""
     found = []
     for run in dict.fromkeys(catalogue()[run.trained] for run in runs):
         for folder in sorted((runs_folder() / run.name).glob("seed*_e*")):
             if match := re.fullmatch(r"seed(\d+)_e([\d.e+-]+)", folder.name):
                 job = Job(run, int(match[1]), float(match[2]), args.gpu, threads)
                 wanted = args.seed in (None, job.seed) and (args.seeds is None or job.seed <= args.seeds)
-                if wanted and args.epochs in (None, job.epochs) and not job.record_path.exists():
+                if wanted and args.epochs in (None, job.epochs) and job.begun and not job.record_path.exists():
                     found.append(job)
     if not found:
         raise Invalid("--resume: none of these runs is begun and unfinished; without --resume they start")
@@ -137,9 +145,10 @@ class Queue:
             print(f"{job.name}: final test accuracy {record.test_accuracy:.2f} %", flush=True)
         except Stopped as stopped:
             print(f"{job.name}: {stopped}", flush=True)
-        except (Invalid, TrainingError, OSError) as error:
+        except Exception as error:  # whatever it is, it is of this run
             self.failed.append(job.name)
-            print(f"error: {job.name}: {error}", file=sys.stderr, flush=True)
+            reason = error if isinstance(error, (Invalid, TrainingError)) else repr(error)
+            print(f"error: {job.name}: {reason}", file=sys.stderr, flush=True)
         finally:
             self.running.pop(job.name, None)
 

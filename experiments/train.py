@@ -26,6 +26,7 @@ from experiments import machine
 from experiments.caffe_log import CaffeLog, read_log
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import included
+from prototxt_gen.files import file_errors
 from prototxt_gen.proto import pb, read_net, read_solver
 
 ATTEMPT = "== "  # begins the line that each start of caffe leaves in the log, with time, code and command
@@ -69,8 +70,10 @@ def newest_snapshot(prefix: str) -> Path | None:
 def _complete(snapshot: Path) -> bool:
     """Caffe writes the model, then the state, whose last field is current_step: a kill in between leaves less."""
     state = pb.SolverState()
+    with file_errors("read", snapshot):
+        content = snapshot.read_bytes()
     try:
-        state.ParseFromString(snapshot.read_bytes())
+        state.ParseFromString(content)
     except DecodeError:
         return False
     return state.HasField("current_step") and Path(state.learned_net).exists()
@@ -105,8 +108,7 @@ class Training:
             raise Stopped("stopped before it started; the same command goes on")
         solver = self._read_solver()
         command = [caffe_binary(), "train", f"--solver={self.solver}", *self.options]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "a+") as log:
+        with file_errors("write", self.log), self._open_log() as log:
             self._lock(log)
             if snapshot := newest_snapshot(snapshot_prefix(self.solver, solver)):
                 print(f"{self.label}resuming from {snapshot}", flush=True)
@@ -130,6 +132,10 @@ class Training:
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
+    def _open_log(self):
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        return open(self.log, "a+", errors="replace")
+
     def _lock(self, log) -> None:
         """One training for a log. Caffe inherits the lock, so that it holds even where this process was killed."""
         try:
@@ -146,21 +152,23 @@ class Training:
         return solver
 
     def _follow(self, command: list[str], log, progress: "Progress") -> int:
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self.environment,
-            pass_fds=[log.fileno()],
-        )
+        with file_errors("run", command[0]):
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                errors="replace",  # text, of whatever encoding
+                env=self.environment,
+                pass_fds=[log.fileno()],
+            )
         if self._stopping:
             self.stop()
-        while line := self._next_line():
-            log.write(line)
-            log.flush()
-            progress.show(line)
-        return self._process.wait()
+        with self._process:  # where the log cannot be written, nobody listens to caffe any more, and it ends
+            while line := self._next_line():
+                log.write(line)
+                log.flush()
+                progress.show(line)
+        return self._process.returncode
 
     def _next_line(self) -> str:
         while True:
@@ -173,7 +181,7 @@ class Training:
 def _cut(log, whole: bool) -> None:
     """Empties the log, or takes off a last line that a kill cut short."""
     log.seek(0)
-    log.truncate(0 if whole else len(log.read().rpartition("\n")[0].encode()) + 1)
+    log.truncate(0 if whole else log.buffer.read().rfind(b"\n") + 1)
 
 
 class Progress:
@@ -225,8 +233,6 @@ def main() -> int:
         log = Training(args.solver, args.log or args.solver.with_name("train.log"), args.gpu).run()
     except (Invalid, TrainingError) as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
     if log.final_test_accuracy is not None:
         print(f"final test accuracy: {100 * log.final_test_accuracy:.2f} %")
     return 0

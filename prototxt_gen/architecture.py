@@ -142,8 +142,8 @@ def make_plan(arch: str, options: Options, channels: int = 3, first_stride: int 
     if arch not in ARCHITECTURES:
         raise unknown("architecture", arch, ARCHITECTURES)
     cls = ARCHITECTURES[arch]
-    for option in ("layers", "channels_per_branch"):
-        if getattr(options, option) is not None and option not in cls.uses:
+    for option in ("layers", "channels_per_branch", "layers_from"):
+        if getattr(options, option) not in (None, Options.layers_from) and option not in cls.uses:
             raise Invalid(
                 f"{arch} has no --{option.replace('_', '-')}: architectures that have it are "
                 + ", ".join(name for name, c in ARCHITECTURES.items() if option in c.uses)

@@ -158,6 +158,12 @@ def print_table(counts: Complexity):
     )
 
 
+def add_input_option(parser: Parser):
+    parser.add_argument(
+        "--input", type=image_shape, metavar="C,H,W", help="image shape, where the data layer does not tell it"
+    )
+
+
 def image_shape(text: str) -> Shape:
     try:
         shape = tuple(int(n) for n in text.split(","))
@@ -175,9 +181,7 @@ def main(argv=None):
     parser.add_argument(
         "--phase", choices=("TRAIN", "TEST"), default="TEST", help="which layers of a train_val (%(default)s)"
     )
-    parser.add_argument(
-        "--input", type=image_shape, metavar="C,H,W", help="image shape, where the data layer does not tell it"
-    )
+    add_input_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     counts = count_net(read_net(args.net), args.phase, args.input)

@@ -10,6 +10,8 @@ from prototxt_gen.blocks import divisors
 from prototxt_gen.group_convolution import GroupConvolution
 from prototxt_gen.permutations import block_permutations, path_counts
 
+MOST_EXAMINED = 4096  # channels: the paths between all of more take minutes and gigabytes
+
 
 def parameters(convolutions: Sequence[GroupConvolution]) -> int:
     """Q = C * sum_l S_l K_l (equation 7)."""
@@ -49,6 +51,8 @@ def complementary(convolutions: Sequence[GroupConvolution], perms: Sequence[np.n
     meets each branch of the other in exactly one channel.
     """
     perms = block_permutations(convolutions) if perms is None else perms
+    if len(convolutions) == 1 and convolutions[0].group > 1:
+        return f"one convolution of {convolutions[0].group} branches is not dense"
     for m in range(1, len(convolutions)):
         between = np.arange(convolutions[m].inputs)
         before = _branches(path_counts(convolutions[:m], perms[: m + 1]))
@@ -76,19 +80,24 @@ def _branches(connections: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What theory says about a block. paths: (fewest, most) between an input and an output channel."""
+    """What theory says about a block. paths: (fewest, most) between an input and an output channel.
+
+    paths and density are None for a block of more than MOST_EXAMINED channels.
+    """
 
     widths: tuple[int, int]
     branches: tuple[int, ...]  # K_1, ..., K_L
     parameters: int
     complementary: str  # '' or why not
-    paths: tuple[int, int]
-    density: float  # share of the composed kernel that is not zero
+    paths: tuple[int, int] | None
+    density: float | None  # share of the composed kernel that is not zero
     balance: float
     non_sparsity: float
 
     @property
     def verdict(self) -> str:
+        if self.paths is None:
+            return self.complementary
         if not self.complementary:
             return "met, one path"
         if self.paths[0]:
@@ -102,14 +111,18 @@ class BlockReport:
 
 def report(convolutions: Sequence[GroupConvolution], perms: Sequence[np.ndarray] | None = None) -> BlockReport:
     perms = block_permutations(convolutions) if perms is None else perms
-    paths = path_counts(convolutions, perms)
+    if max(max(c.inputs, c.outputs) for c in convolutions) > MOST_EXAMINED:
+        unknown, extremes, density = f"not examined: over {MOST_EXAMINED:,} channels", None, None
+    else:
+        paths = path_counts(convolutions, perms)
+        unknown, extremes, density = "", (int(paths.min()), int(paths.max())), float((paths > 0).mean())
     return BlockReport(
         (convolutions[0].inputs, convolutions[-1].outputs),
         tuple(c.branch_inputs for c in convolutions),
         parameters(convolutions),
-        complementary(convolutions, perms),
-        (int(paths.min()), int(paths.max())),
-        float((paths > 0).mean()),
+        unknown or complementary(convolutions, perms),
+        extremes,
+        density,
         balance(convolutions),
         non_sparsity(convolutions),
     )

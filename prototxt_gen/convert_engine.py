@@ -10,10 +10,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import write_files
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import add_output_options, check_free, net_files, with_blobs, write_files
+from prototxt_gen.weights import add_output_options, check_free, net_files, with_blobs
 
 CONVERSIONS = {"stock": to_stock, "fused": to_fused}
 

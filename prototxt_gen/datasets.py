@@ -85,28 +85,37 @@ def read_folder(folder: Path) -> Dataset:
     """The data set described by folder/dataset.json."""
     path = folder / "dataset.json"
     try:
-        facts = json.loads(path.read_text())
-        image = facts["image"]
-        if image["height"] != image["width"]:
-            raise Invalid(f"{path}: images of {image['height']} x {image['width']}: square ones are needed")
-        if facts.get("channel_order", "BGR") != "BGR" and image["channels"] > 1:
-            raise Invalid(f"{path}: channel_order {facts['channel_order']}: BGR is needed")
-        size = int(image["height"])
-        return Dataset(
-            facts["name"],
-            int(facts["num_classes"]),
-            int(facts["train"]["records"]),
-            int(facts["test"]["records"]),
-            int(image["channels"]),
-            size,
-            tuple(facts["mean"]),
-            tuple(facts["std"]),
-            400 if size <= 32 else 200,
-            folder,
-        )
+        facts = json.loads(path.read_bytes())
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}: a folder made by data_prep has it") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise Invalid(f"{path} is no JSON: {error}") from None
-    except (KeyError, TypeError) as error:
-        raise Invalid(f"{path} lacks {error}: make it again with data_prep") from None
+    counts = ("num_classes", "train.records", "test.records", "image.channels", "image.height", "image.width")
+    classes, train, test, channels, height, width = (_count(path, facts, key) for key in counts)
+    if height != width:
+        raise Invalid(f"{path}: images of {height} x {width}: square ones are needed")
+    if facts.get("channel_order", "BGR") != "BGR" and channels > 1:
+        raise Invalid(f"{path}: channel_order {facts['channel_order']}: BGR is needed")
+    name = facts.get("name")
+    if not isinstance(name, str) or not name:
+        raise Invalid(f"{path}: name is {name!r} instead of the data set's name")
+    mean, std = (_of_channels(path, facts, key, channels, least) for key, least in (("mean", 0), ("std", 1e-6)))
+    return Dataset(name, classes, train, test, channels, height, mean, std, 400 if height <= 32 else 200, folder)
+
+
+def _count(path: Path, facts, key: str) -> int:
+    """The number at a place such as train.records."""
+    value = facts
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if type(value) is not int or value < 1:
+        raise Invalid(f"{path}: {key} is {value!r} instead of a number from 1 on: make the folder again with data_prep")
+    return value
+
+
+def _of_channels(path: Path, facts: dict, key: str, channels: int, least: float) -> tuple[float, ...]:
+    values = facts.get(key)
+    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    if not numbers or len(values) != channels or not all(least <= value <= 255 for value in values):
+        raise Invalid(f"{path}: {key} is {values!r} instead of a number from {least:g} to 255 for each channel")
+    return tuple(values)

@@ -120,10 +120,13 @@ def check(args) -> tuple[dict, list[str]]:
     found: BlockReport = report(convolutions, perms)
     layers, area = len(convolutions), args.kernel**2
     bound, best = least_parameters(args.width, layers, area), best_layers(args.width, area)
+    composed = "not examined"
+    if found.paths:
+        composed = f"{found.density:.1%} dense, {found.paths[0]} to {found.paths[1]} paths between two channels"
     lines = [
         f"C = {args.width}, K = {', '.join(map(str, found.branches))}, S = {area}, L = {layers}",
         f"complementary condition: {found.complementary or 'met'}",
-        f"composed kernel: {found.density:.1%} dense, {found.paths[0]} to {found.paths[1]} paths between two channels",
+        f"composed kernel: {composed}",
         f"Q = {found.parameters:,}; the least for dense kernels with this L is {bound:,.0f} (equation 10)",
         f"balance: Q is {found.balance:.3f} times its bound for this product (equation 9); 1 is balanced",
         f"non-sparsity: {found.non_sparsity:.4f}",
@@ -148,6 +151,8 @@ def find_designs(args) -> list[Design]:
         raise Invalid(
             f"--layers {args.layers}: a block has a spatial convolution and at least one 1x1, so L is 2 or more"
         )
+    if args.command == "sweep" and args.layers is None and args.up_to < 2:
+        raise Invalid(f"--up-to {args.up_to}: L is 2 or more")
     if args.command == "widest":
         designs = [widest(args.params, args.layers, area, args.exact)]
     elif args.layers:
@@ -156,8 +161,16 @@ def find_designs(args) -> list[Design]:
         designs = sweep_layers(args.params, args.up_to, area)
     designs = [design for design in designs if design]
     if not designs:
-        raise Invalid(f"--params {args.params}: no block of these layers has so few parameters")
+        raise Invalid(f"--params {args.params}: {_none_found(args)}")
     return designs
+
+
+def _none_found(args) -> str:
+    if args.command == "sweep":
+        return f"no block of L = {args.layers} with one K has within 10 % of so many parameters"
+    kind = "with one path" if args.exact else "with a dense kernel"
+    least = args.kernel**2 + args.layers - 1
+    return f"no block of L = {args.layers} {kind} has so few parameters: one channel takes {least}"
 
 
 def print_designs(rows: list[dict]):

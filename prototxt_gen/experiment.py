@@ -1,12 +1,12 @@
 """One experiment: network, data set and schedule together, as the files that go into its folder."""
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from prototxt_gen.architecture import Options, Plan, make_plan
 from prototxt_gen.command_line import Invalid, project_root, unknown
 from prototxt_gen.datasets import Dataset, find_dataset
+from prototxt_gen.files import exists, write_files
 from prototxt_gen.network import deploy_net, train_val_net
 from prototxt_gen.proto import to_text
 from prototxt_gen.readme import readme
@@ -74,19 +74,10 @@ class Files:
         Raises Invalid if one is there with other contents, unless `force`.
         """
         new = {self.folder / name: text for name, text in self.texts.items() if not _holds(self.folder / name, text)}
-        different = [path for path in new if path.exists()]
+        different = [path for path in new if exists(path)]
         if different and not force:
-            raise Invalid(
-                f"{different[0]} is there already with other contents: --force replaces it, --out DIR writes elsewhere"
-            )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path, text in new.items():
-                path.with_name(f".{path.name}.new").write_text(text)
-            for path in new:
-                os.replace(path.with_name(f".{path.name}.new"), path)
-        except OSError as error:
-            raise Invalid(f"cannot write {self.folder}: {error.strerror}") from None
+            raise Invalid(f"{different[0]} is there already with other contents: --force replaces it")
+        write_files({path: text.encode() for path, text in new.items()})
         return list(new)
 
 
@@ -129,7 +120,13 @@ def build(experiment: Experiment) -> Files:
         "dataset": dataset.name,
         "engine": experiment.engine,
         "seed": experiment.seed,
-        **summarize(experiment.arch, experiment.options, plan, texts["train_val.prototxt"]),
+        **summarize(
+            experiment.arch,
+            experiment.options,
+            plan,
+            texts["train_val.prototxt"],
+            (dataset.channels, dataset.size, dataset.size),
+        ),
         "schedule": {
             "epochs": epochs,
             "batch_size": experiment.batch_size,

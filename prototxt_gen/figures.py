@@ -1,11 +1,13 @@
 """Pictures of a block: its connections (figure 1 of the paper) and the composed kernel. Needs matplotlib."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prototxt_gen.command_line import Invalid
+from prototxt_gen.files import write_files
 from prototxt_gen.group_convolution import GroupConvolution
 from prototxt_gen.permutations import block_permutations, path_counts
 
@@ -38,12 +40,18 @@ def draw_block(convolutions: Sequence[GroupConvolution], path: Path, highlight: 
     _draw_connections(left, convolutions, highlight)
     _draw_kernel(right, convolutions)
     figure.tight_layout()
-    try:
-        figure.savefig(path, dpi=100)
-    except (OSError, ValueError) as error:
-        raise Invalid(f"cannot write {path}: {error}") from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path, dpi=100)
+
+
+def save(figure, path: Path, dpi: int):
+    """Writes a picture of the kind that the path's suffix names, and closes the figure. Raises Invalid."""
+    kinds = figure.canvas.get_supported_filetypes()
+    if (kind := path.suffix[1:].lower()) not in kinds:
+        raise Invalid(f"cannot write {path}: the suffix of a picture is one of {', '.join(kinds)}")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=dpi)
+    _pyplot().close(figure)
+    write_files({path: picture.getvalue()})
 
 
 def _draw_connections(axes, convolutions, highlight: int):
@@ -105,7 +113,7 @@ def _draw_convolution(axes, x, convolution, reached):
 def _draw_kernel(axes, convolutions):
     paths = path_counts(convolutions)
     most = int(paths.max())
-    image = axes.imshow(paths, cmap="Greys", vmin=0, vmax=max(1, most), interpolation="nearest")
+    image = axes.imshow(paths.astype(float), cmap="Greys", vmin=0, vmax=max(1, most), interpolation="nearest")
     axes.set_xlabel("input channel")
     axes.set_ylabel("output channel")
     axes.set_title(f"paths: {paths.min()} to {most}, {(paths > 0).mean():.0%} dense", fontsize=9)

@@ -14,6 +14,7 @@ if not __package__:
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
+from prototxt_gen.files import write_files
 from prototxt_gen.graph import Graph, prefix
 from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.permutations import permutation
@@ -28,7 +29,6 @@ from prototxt_gen.weights import (
     net_files,
     set_blob,
     with_blobs,
-    write_files,
 )
 
 
@@ -143,7 +143,8 @@ def main(argv=None):
     before, left = batch_norms(net), batch_norms(folded)
     print(
         f"{args.net}: {len(before) - len(left)} of {len(before)} batch norms folded, {len(net.layer)} layers to "
-        f"{len(folded.layer)}" + (f"; left, as no convolution is before them: {', '.join(left)}" if left else "")
+        f"{len(folded.layer)}"
+        + (f"; left, as no convolution that nothing else reads is before them: {', '.join(left)}" if left else "")
     )
 
 

@@ -41,10 +41,10 @@ def _memory(layer, image):
     return [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
 
 
-def _records(batch: int, channels: int, crop: int, layer, image):
-    """Data and label. The records' size is not in the prototxt, but crop and means tell it in most nets."""
-    if image is None and crop and channels:
-        image = (channels, crop, crop)
+def _records(batch: int, told: Shape, layer, image):
+    """Data and label. The records' size is not in the prototxt, but crop and means tell it in most nets: no zeros."""
+    if image is None and all(told):
+        image = told
     if image is None:
         raise Invalid(f"the shape of layer '{layer.name}' ({layer.type}) is not in the prototxt: give --input C,H,W")
     return [(batch, *image), *[(batch,)] * (len(layer.top) - 1)]
@@ -52,23 +52,29 @@ def _records(batch: int, channels: int, crop: int, layer, image):
 
 def _data(layer, image):
     transform = layer.transform_param
+    size = (transform.crop_size, transform.crop_size)
     if layer.type == "ImageData":
         param = layer.image_data_param
-        channels, crop = 3 if param.is_color else 1, transform.crop_size or param.new_height
+        channels = 3 if param.is_color else 1
+        size = size if transform.crop_size else (param.new_height, param.new_width)
     else:
-        # a mean per channel, or an image of means, which is of colours as a rule
-        param, crop = layer.data_param, transform.crop_size
-        channels = max(len(transform.mean_value), 3 if transform.mean_file else 0)
-    return _records(param.batch_size, channels, crop, layer, image)
+        # an image of means is of colours as a rule
+        param, channels = layer.data_param, 3 if transform.mean_file else _told_by(transform.mean_value)
+    return _records(param.batch_size, (channels, *size), layer, image)
+
+
+def _told_by(means) -> int:
+    """Channels, if there is a mean for each: a single one may be for all. 0: not told."""
+    return len(means) if len(means) > 1 else 0
 
 
 def _augmented(layer, image):
     param = layer.augmented_data_param
-    return _records(param.batch_size, len(param.mean), param.crop_size, layer, image)
+    return _records(param.batch_size, (_told_by(param.mean), param.crop_size, param.crop_size), layer, image)
 
 
 def _hidden(layer, image):
-    return _records(1, 0, 0, layer, image)
+    return _records(1, (0, 0, 0), layer, image)
 
 
 _DATA = {

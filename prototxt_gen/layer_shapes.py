@@ -28,13 +28,30 @@ def _per_image(shape: Shape) -> int:
     return math.prod(shape[1:])
 
 
-def per_axis(param, field_name: str, axes: int, default: int) -> list[int]:
+def _per_axis(param, field_name: str, axes: int, default: int) -> list[int]:
     """A field of ConvolutionParameter per spatial axis."""
     short = field_name.removesuffix("_size")
     if field_name != "dilation" and (param.HasField(f"{short}_h") or param.HasField(f"{short}_w")):
         return [getattr(param, f"{short}_h"), getattr(param, f"{short}_w")]
     values = list(getattr(param, field_name)) or [default]
     return values * axes if len(values) == 1 else values
+
+
+def geometry(layer, axes: int) -> list[list[int]]:
+    """kernel_size, stride, pad and dilation of a Convolution per spatial axis. Raises Invalid."""
+    if not axes:
+        raise Invalid(f"layer '{layer.name}' ({layer.type}) has a bottom without spatial axes")
+    result = []
+    for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1)):
+        values = _per_axis(layer.convolution_param, name, axes, default)
+        if len(values) != axes:
+            raise Invalid(
+                f"layer '{layer.name}' has {len(values)} values of {name}: give one, or one for each of {axes} axes"
+            )
+        result.append(values)
+    if not all(result[0]):
+        raise Invalid(f"layer '{layer.name}' has no kernel_size")
+    return result
 
 
 def scales_channels(layer) -> bool:
@@ -47,11 +64,8 @@ def _convolution(layer, bottoms, transposed=False):
     param, shape = layer.convolution_param, bottoms[0]
     channel_axis = param.axis % len(shape)
     inputs, size = shape[channel_axis], shape[channel_axis + 1 :]
-    kernel, stride, pad, dilation = (
-        per_axis(param, name, len(size), default)
-        for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
-    )
     _check_groups(layer, inputs, param.num_output, param.group)
+    kernel, stride, pad, dilation = geometry(layer, len(size))
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if transposed:
         out = [s * (n - 1) + e - 2 * p for n, e, s, p in zip(size, extent, stride, pad, strict=True)]

@@ -13,6 +13,7 @@ equal K.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,7 +63,10 @@ def block_permutations(convolutions: Sequence[GroupConvolution]) -> list[np.ndar
 def path_counts(convolutions: Sequence[GroupConvolution], perms: Sequence[np.ndarray] | None = None) -> np.ndarray:
     """outputs x inputs: the number of paths from each input channel to each output channel of a block."""
     perms = block_permutations(convolutions) if perms is None else perms
-    paths = np.eye(convolutions[0].inputs, dtype=np.int64)
+    most = math.prod(convolution.branch_inputs for convolution in convolutions)
+    paths = np.eye(
+        convolutions[0].inputs, dtype=np.int64 if most < 2**63 else object
+    )  # object: whole numbers of any size
     for convolution, perm in zip(convolutions, perms, strict=False):
         # W_l times a matrix: sums over the rows of a branch, the same for all outputs of the branch
         sums = paths[perm].reshape(convolution.group, convolution.branch_inputs, -1).sum(axis=1)

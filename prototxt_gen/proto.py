@@ -6,6 +6,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from prototxt_gen.command_line import Invalid
+from prototxt_gen.files import file_errors
 
 try:
     from caffe.proto import caffe_pb2 as pb
@@ -50,9 +51,9 @@ def read_solver(path: Path) -> "pb.SolverParameter":
 
 def _parse(path: Path, message, kind: str):
     try:
-        return text_format.Parse(Path(path).read_text(), message)
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}") from None
+        with file_errors("read", path):
+            text = Path(path).read_text()
+        return text_format.Parse(text, message)
     except UnicodeDecodeError:
         raise Invalid(f"{path} is not text: a prototxt is wanted here") from None
     except text_format.ParseError as error:
@@ -62,10 +63,10 @@ def _parse(path: Path, message, kind: str):
 def read_weights(path: Path) -> "pb.NetParameter":
     """The layers with their blobs in a .caffemodel. Raises Invalid, naming the file."""
     net = pb.NetParameter()
+    with file_errors("read", path):
+        content = Path(path).read_bytes()
     try:
-        net.ParseFromString(Path(path).read_bytes())
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}") from None
+        net.ParseFromString(content)
     except DecodeError:
         raise Invalid(f"{path} is no binary caffemodel (HDF5 weights: load and save them with pycaffe first)") from None
     return _current(net, path, "upgrade_net_proto_binary")

@@ -2,6 +2,7 @@
 
 import math
 
+from prototxt_gen.blocks import divisors
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.datasets import Dataset
 from prototxt_gen.proto import pb
@@ -9,6 +10,7 @@ from prototxt_gen.proto import pb
 STEPS = (1 / 2, 3 / 4, 7 / 8)
 MOST_ITERATIONS = 2**31 - 1
 MOST_ADDED = 100
+LEAST_OF_TEST, MOST_OF_TEST = 20, 500  # images in a test's batch, if a number in between divides the test set's
 
 
 def make_solver(
@@ -77,15 +79,13 @@ def schedule(records: int, batch_size: int, epochs: float) -> tuple[int, int]:
 def batch_of_test(records: int, wanted: int | None) -> int:
     """Test batch size: a divisor of the test set's size, so that a test sees every image once. Raises Invalid."""
     if wanted is None:
-        divisors = [b for b in range(1, 501) if records % b == 0]
+        fitting = [b for b in range(1, MOST_OF_TEST + 1) if records % b == 0]
         return max(
-            (b for b in divisors if 20 <= b <= 100),
-            default=min((b for b in divisors if b > 100), default=max(divisors)),
+            (b for b in fitting if LEAST_OF_TEST <= b <= 100),
+            default=min((b for b in fitting if b > 100), default=max(fitting)),
         )
     if wanted < 1 or records % wanted:
-        near = sorted(
-            sorted((b for b in range(1, min(records, 2000) + 1) if records % b == 0), key=lambda b: abs(b - wanted))[:2]
-        )
+        near = sorted(sorted(divisors(records), key=lambda b: abs(b - wanted))[:2])
         raise Invalid(
             f"--test-batch-size {wanted} does not divide the {records} test images: "
             f"nearest that do are {' and '.join(map(str, near))}"

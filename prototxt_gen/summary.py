@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from prototxt_gen.architecture import Options, Plan, make_plan
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import count_net
 from prototxt_gen.conditions import report
+from prototxt_gen.layer_shapes import Shape
 from prototxt_gen.proto import pb
+from prototxt_gen.solver import LEAST_OF_TEST, MOST_OF_TEST, batch_of_test
 
 PLAIN_TABLES = ("table2", "table5")  # these nets do not down-sample, and their counts are of one block
 
@@ -22,14 +25,16 @@ def paper_tables() -> dict:
     return json.loads((Path(__file__).parent / "data" / "tables.json").read_text())
 
 
-def summarize(arch: str, options: Options, plan: Plan, train_val: str) -> dict:
-    """Counts are taken from the prototxt, all else from the plan."""
+def summarize(arch: str, options: Options, plan: Plan, train_val: str, image: Shape) -> dict:
+    """Counts are taken from the prototxt, all else from the plan. image: C x H x W."""
     net = text_format.Parse(train_val, pb.NetParameter())
-    counts = count_net(net)
+    counts = count_net(net, image=image)
+    first = next(layer for layer in counts.layers if layer.convolution_weights)
     return {
         "title": plan.title,
         "layers": len(counts.layers),
         **counts.totals(),
+        "first_outputs": math.prod(first.tops[0][2:]),  # height x width of the first blocks
         "paper": paper_rows(arch, options, plan),
         "blocks": block_rows(plan),
     }
@@ -106,7 +111,7 @@ def print_summary(summary: dict):
         if row["counts"] == "one block":
             print(
                 f"  paper, {row['table']}: about {row['params']:,} params and {row['flops']:.2g} FLOPs a block; "
-                f"here {block:,} and {block * 1024:,}"
+                f"here {block:,} and {block * summary['first_outputs']:,}"
             )
         else:
             print(
@@ -119,6 +124,11 @@ def print_summary(summary: dict):
         f"{', '.join(f'{s:,}' for s in schedule['stepvalue'])}; "
         f"a test is {schedule['test_iter']} x {schedule['test_batch_size']}"
     )
+    tested = schedule["test_iter"] * schedule["test_batch_size"]
+    if max(schedule["test_batch_size"], batch_of_test(tested, None)) < min(LEAST_OF_TEST, tested):
+        print(
+            f"  tests will be slow: no batch from {LEAST_OF_TEST} to {MOST_OF_TEST} divides the {tested:,} test images"
+        )
 
 
 def _cells(row: dict) -> tuple[str, ...]:

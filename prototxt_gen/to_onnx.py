@@ -14,9 +14,10 @@ if not __package__:
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
-from prototxt_gen.complexity import count_net, included
+from prototxt_gen.complexity import add_input_option, count_net, included
+from prototxt_gen.files import write_files
 from prototxt_gen.input_shapes import is_data_layer, net_inputs
-from prototxt_gen.layer_shapes import per_axis, scales_channels
+from prototxt_gen.layer_shapes import Shape, geometry, scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_stock import to_stock
@@ -26,7 +27,6 @@ from prototxt_gen.weights import (
     blob_arrays,
     check_free,
     with_blobs,
-    write_files,
 )
 
 try:
@@ -39,13 +39,13 @@ OPSET = 17  # of 2022: every runtime of today reads it
 IR_VERSION = 8
 
 
-def to_onnx(net: "pb.NetParameter") -> "onnx.ModelProto":
-    """The TEST net, with blobs, as a checked ONNX model.
+def to_onnx(net: "pb.NetParameter", image: Shape | None = None) -> "onnx.ModelProto":
+    """The TEST net, with blobs, as a checked ONNX model. image: C x H x W of data layers that do not tell it.
 
     Raises Invalid, naming the layer and its type, for what has no translation here and for blobs that do not fit.
     """
     stock = to_stock(net)
-    counts = {layer.name: layer for layer in count_net(stock, "TEST").layers}
+    counts = {layer.name: layer for layer in count_net(stock, "TEST", image).layers}
     export = _Export(blobs={blob for layer in stock.layer for blob in (*layer.bottom, *layer.top)})
     for name, shape in net_inputs(stock).items():
         export.input(name, shape)
@@ -126,11 +126,7 @@ def _tensor(name: str, shape):
 def _convolution(export, layer, count):
     param = layer.convolution_param
     _require(layer, param.axis == 1, "axis other than 1")
-    axes = len(count.tops[0]) - 2
-    kernel, stride, pad, dilation = (
-        per_axis(param, name, axes, default)
-        for name, default in (("kernel_size", 0), ("stride", 1), ("pad", 0), ("dilation", 1))
-    )
+    kernel, stride, pad, dilation = geometry(layer, len(count.tops[0]) - 2)
     constants = dict(zip(("weight", "bias"), blob_arrays(layer, count.blobs), strict=False))
     shape = {"kernel_shape": kernel, "strides": stride, "pads": pad + pad, "dilations": dilation, "group": param.group}
     export.last("Conv", layer, count, export.bottoms(layer), constants, **shape)
@@ -216,9 +212,10 @@ def main(argv=None):
     parser.add_argument("net", type=Path, help="prototxt of a net")
     parser.add_argument("weights", type=Path, help="its .caffemodel")
     add_output_options(parser)
+    add_input_option(parser)
     args = parser.parse_args(argv)
     check_free([args.out], args.force)
-    model = to_onnx(with_blobs(read_net(args.net), read_weights(args.weights)))
+    model = to_onnx(with_blobs(read_net(args.net), read_weights(args.weights)), args.input)
     write_files({args.out: model.SerializeToString()})
     shapes = ", ".join(f"{one.name} {_dims(one)}" for one in model.graph.input)
     results = ", ".join(f"{one.name} {_dims(one)}" for one in model.graph.output)

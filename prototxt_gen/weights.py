@@ -5,15 +5,31 @@ from pathlib import Path
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser
+from prototxt_gen.files import exists
+from prototxt_gen.graph import prefix
 from prototxt_gen.input_shapes import is_data_layer
 from prototxt_gen.proto import pb, to_text
+
+_WEIGHTED = {
+    "BatchNorm",
+    "Convolution",
+    "Deconvolution",
+    "Embed",
+    "FusedBatchNorm",
+    "FusedGroupConvolution",
+    "InnerProduct",
+    "LSTM",
+    "PReLU",
+    "Parameter",
+    "RNN",
+}
 
 
 def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetParameter":
     """The net with the blobs of the layers of the same names in `weights`.
 
     Blobs of data layers (how far a run has read) are left out where the net has another data layer. Raises Invalid if
-    other layers of the weights are not in the net.
+    other layers of the weights are not in the net, or the weights lack a layer's blobs.
     """
     result = without_blobs(net)
     blobs = {layer.name: layer.blobs for layer in weights.layer if layer.blobs}
@@ -21,11 +37,28 @@ def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetPar
     strangers = blobs.keys() - {layer.name for layer in net.layer} - data
     if strangers:
         names = ", ".join(repr(name) for name in sorted(strangers)[:3])
-        raise Invalid(f"the weights are of another net: this one has no layer {names}")
+        hint = "; convert_engine converts a net and its weights together" if _other_engine(net, strangers) else ""
+        raise Invalid(f"the weights are of another net: this one has no layer {names}{hint}")
     for layer in result.layer:
         if layer.type != "Input":
             layer.blobs.extend(blobs.get(layer.name, []))
+        if not layer.blobs and _has_weights(layer):
+            raise Invalid(f"the weights have no blobs for layer '{layer.name}' ({layer.type}): are they of this net?")
     return result
+
+
+def _other_engine(net: "pb.NetParameter", strangers: set[str]) -> bool:
+    """True if the net has X for the strangers' X/part, or the other way round."""
+    names = {layer.name for layer in net.layer}
+    return bool(names & set(map(prefix, strangers)) or strangers & set(map(prefix, names)))
+
+
+def _has_weights(layer) -> bool:
+    if layer.include or layer.exclude:  # weights of the other phase's net may lack it
+        return False
+    if layer.type == "Scale":
+        return len(layer.bottom) == 1 or layer.scale_param.bias_term
+    return layer.type in _WEIGHTED or (layer.type == "Bias" and len(layer.bottom) == 1)
 
 
 def without_blobs(net: "pb.NetParameter") -> "pb.NetParameter":
@@ -76,18 +109,12 @@ def add_output_options(parser: Parser):
 
 
 def check_free(outputs: list[Path], force: bool):
-    """Raises Invalid if one of the files is there already."""
-    taken = [path for path in outputs if path.exists()]
+    """Raises Invalid if one of the files is there already, or two are one."""
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise Invalid(f"--out and --weights-out are both {outputs[0]}: the prototxt and the weights need a file each")
+    taken = [path for path in outputs if exists(path)]
     if taken and not force:
         raise Invalid(f"{taken[0]} is there already: --force replaces it")
-
-
-def write_files(contents: dict[Path, bytes]):
-    try:
-        for path, content in contents.items():
-            path.write_bytes(content)
-    except OSError as error:
-        raise Invalid(f"cannot write {error.filename}: {error.strerror}") from None
 
 
 def net_files(net: "pb.NetParameter", prototxt: Path, caffemodel: Path | None) -> dict[Path, bytes]:

@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 
+from benchmarks import bench_inference
 from benchmarks.bench_data import write_images
 from benchmarks.bench_inference import contestants, prepare, run, write_results
 from benchmarks.bench_report import inference_markdown
@@ -38,6 +40,26 @@ def test_results_of_one_commit_add_up(tmp_path):
     assert (tmp_path / "inference.png").stat().st_size > 1000
     write_results([result("b", 1, 5.0)], {**here, "commit": "abd"}, tmp_path)
     assert (tmp_path / "inference.md").read_text().count("| ours |") == 1
+
+
+def test_a_crash_of_pytorch_is_recorded(tmp_path, monkeypatch, capsys):
+    """The contestants stand in for themselves."""
+    (tmp_path / "net").mkdir()
+    for engine in ("ours", "stock"):
+        (tmp_path / f"net/{engine}.prototxt").write_text("layer { type: 'Input' input_param { shape { dim: 1 } } }")
+
+    def run(arguments, batch, args):
+        if arguments[0] == "torch":
+            raise subprocess.CalledProcessError(-11, "python")
+        return {"ms": [2.0, 4.0, 3.0], "output": [1.0]}
+
+    monkeypatch.setattr(bench_inference, "run", run)
+    monkeypatch.setattr(bench_inference, "layer_times", lambda *_: {"ReLU": [1.0, 2.0]})
+    args = bench_inference.make_parser().parse_args(["--torch-modes", "eager"])
+    result = bench_inference.bench(args, "net", tmp_path / "net", 64)
+    assert result["ms"] == {"ours": 3.0, "ONNX Runtime": 3.0, "stock Caffe": 3.0, "PyTorch eager": "crashed"}
+    assert "warning: PyTorch eager failed on net" in capsys.readouterr().err
+    assert "| net | 64 | PyTorch eager | crashed |  |  |" in inference_markdown([result]).splitlines()
 
 
 def test_contestants_compute_the_same(tmp_path):

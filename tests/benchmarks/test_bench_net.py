@@ -76,14 +76,30 @@ def test_a_crash_of_pytorch_is_recorded(tmp_path, monkeypatch):
         monkeypatch.setattr(bench_net, name, lambda *_, found=found, **__: found)
     args = make_parser().parse_args(["--torch-modes", "compiled", "--threads", "1", "--out", str(tmp_path / "out")])
     result = bench_net.bench(args, "net", ["--arch", "igcv1", "--width", "16", "--depth", "8"], tmp_path)
-    of = {"cpu": "CPU", "instructions": "AVX-512", "threads": 1, "commit": "a" * 40, "command": "python bench.py"}
-    bench_net.write_results([result], of, args)
+    of = {"cpu": "CPU", "instructions": "AVX-512", "threads": 1, "commit": "a" * 40}
+    bench_net.write_results([result | {"command": "python bench.py"}], of, args)
     record = json.loads((tmp_path / "out/net.json").read_text())
     assert record["results"][0]["ms"] == {"ours": 6.0, "stock Caffe": 6.0, "PyTorch compiled": "crashed"}
     lines = (tmp_path / "out/net.md").read_text().splitlines()
     assert "CPU, AVX-512, 1 threads, commit aaaaaaaaaa; `python bench.py`." in lines
     assert "| net | PyTorch compiled | crashed | | | |" in lines
     assert (tmp_path / "out/net.png").stat().st_size > 1000
+
+
+def test_nets_that_the_same_code_was_timed_for_stay(tmp_path):
+    of = {"cpu": "CPU", "instructions": "AVX2", "threads": 2, "commit": "a" * 40}
+
+    def written(nets: str, of: dict, batch: int = 64) -> list[str]:
+        args = make_parser().parse_args(["--batch-size", str(batch), "--out", str(tmp_path)])
+        results = [{**RESULT, "net": net, "command": f"bench {nets}"} for net in nets]
+        bench_net.write_results(results, of, args)
+        assert f"`bench {nets}`." in (tmp_path / "net.md").read_text()
+        return [result["net"] for result in json.loads((tmp_path / "net.json").read_text())["results"]]
+
+    assert written("abc", of) == ["a", "b", "c"]
+    assert written("b", of) == ["a", "c", "b"]
+    assert written("b", of, batch=32) == ["b"]
+    assert written("a", {**of, "commit": "b" * 40}, batch=32) == ["a"]
 
 
 @pytest.mark.parametrize("name", NETS)

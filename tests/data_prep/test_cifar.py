@@ -191,6 +191,8 @@ def rewrite(name, change):
             "train/0: label 10, but labels are 0 to 9",
         ),
         ("binary", rewrite("batches.meta.txt", lambda data: data[:10]), "4 class names instead of 10"),
+        ("binary", rewrite("batches.meta.txt", lambda data: b"\xe9\n" + data), "meta.txt is no text in UTF-8"),
+        ("python", rewrite("batches.meta", lambda _: python2_pickle({"label_names": 3})), "class names are no text"),
         ("binary", lambda folder: (folder / "test_batch.bin").unlink(), "test_batch.bin is missing"),
         (
             "binary",

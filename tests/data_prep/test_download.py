@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that can break off, refuse ranges or send something else."""
 
+import fcntl
 import gzip
 import hashlib
 import http.server
@@ -95,6 +96,21 @@ def test_server_without_ranges_starts_over(server, tmp_path):
     assert download(server.url, MD5, tmp_path).read_bytes() == CONTENT
 
 
+def test_server_without_ranges_that_breaks_off_is_given_up(server, tmp_path):
+    server.ranges, server.break_after = False, 1_000_001
+    with pytest.raises(DataError, match="stopped at 1000001 of 3000000 bytes"):
+        download(server.url, MD5, tmp_path)
+    assert len(server.requests) == 2
+
+
+def test_two_downloads_of_one_file_do_not_meet(server, tmp_path):
+    with open(tmp_path / "set.tar.gz.part", "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="set.tar.gz.part is being fetched by another process"):
+            download(server.url, MD5, tmp_path)
+    assert server.requests == []
+
+
 def test_no_progress_ends_with_advice(server, tmp_path):
     (tmp_path / "set.tar.gz.part").write_bytes(CONTENT[:1000])
     server.break_after = 0
@@ -124,6 +140,7 @@ def test_missing_file_and_missing_server(server, tmp_path):
     server.server_close()
     with pytest.raises(DataError, match="Connection refused.*--source"):
         download(server.url, MD5, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_full_disk(server, tmp_path):

@@ -103,6 +103,49 @@ def test_encoded_records_decode_to_the_original_pixels(tiny, tmp_path, encoding)
     assert kept == (0 if encoding == "png" else 36 - 3 * 3 - 1)
 
 
+def test_links_in_a_tar_are_files(tiny, tmp_path):
+    """A second hard link, and a symbolic one to what comes later in the archive."""
+    first = tiny / "train/n01/images/n01_3.JPEG"
+    (tiny / "train/n01/images/n01_99.JPEG").hardlink_to(first)
+    (tiny / "train/n01/images/n01_0_link.JPEG").symlink_to(first.name)
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tiny, tiny.name)
+        assert sum(member.islnk() for member in archive) == 1
+    for source, out in ((tmp_path / "t.tar", "a"), (tiny, "b")):
+        tiny_imagenet.main(["--source", str(source), "--out", str(tmp_path / out)])
+    found = [sorted(read_lmdb(tmp_path / f"{out}/train_lmdb")) for out in "ab"]
+    assert found[0] == found[1] and len(found[0]) == 36 + 2
+
+
+@pytest.mark.parametrize("target", ["../n02", "nowhere", "link"])
+def test_a_link_in_a_tar_to_no_file_is_named(tiny, tmp_path, capfd, target):
+    (tiny / "train/link").symlink_to(target)
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tiny, tiny.name)
+    error = fails(capfd, tiny_imagenet.main, "--source", tmp_path / "t.tar", "--out", tmp_path / "out")
+    assert f"t.tar/tiny-imagenet-200/train/link is a link to {target}, which is no file in the archive" in error
+
+
+def test_archives_that_cannot_be_read_are_named(tiny, tmp_path, capfd):
+    with tarfile.open(tmp_path / "t.tar.bz2", "w:bz2") as archive:
+        archive.add(tiny, tiny.name)
+    data = bytearray((tmp_path / "t.tar.bz2").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "t.tar.bz2").write_bytes(data)
+    error = fails(capfd, tiny_imagenet.main, "--source", tmp_path / "t.tar.bz2", "--out", tmp_path / "out")
+    assert "t.tar.bz2: no archive, or one that is truncated or damaged" in error
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("wnids.txt", "n01")
+    plain = (tmp_path / "t.zip").read_bytes()
+    local, central = plain.index(b"PK\3\4"), plain.index(b"PK\1\2")
+    for offset, value, message in ((6, 1, "encrypted"), (8, 99, "compression method is not supported")):
+        changed = bytearray(plain)
+        changed[local + offset] = changed[central + offset + 2] = value
+        (tmp_path / "t.zip").write_bytes(changed)
+        error = fails(capfd, tiny_imagenet.main, "--source", tmp_path / "t.zip", "--out", tmp_path / "out")
+        assert "t.zip/wnids.txt: " in error and message in error
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 
@@ -129,6 +172,10 @@ def truncated(path):
             "test images lack 2 of 3 classes",
         ),
         (lambda root: (root / "val/val_annotations.txt").unlink(), "val_annotations.txt is missing"),
+        (lambda root: (root / "words.txt").write_text("n01 bullfrog\n"), "words.txt: 'n01 bullfrog' is no class, tab"),
+        (lambda root: (root / "words.txt").write_bytes(b"n01\t\xe9\n"), "words.txt is no text in UTF-8"),
+        (lambda root: (root / "wnids.txt").write_bytes(b"\xe9\n"), "wnids.txt is no text in UTF-8"),
+        (lambda root: (root / "val/val_annotations.txt").write_bytes(b"\xe9\n"), "annotations.txt is no text in UTF-8"),
         (lambda root: (root / "wnids.txt").unlink(), "holds no Tiny ImageNet: wnids.txt"),
     ],
 )
@@ -180,6 +227,44 @@ def test_image_folder_divides_each_class(folders, tmp_path):
         for name, image, label in zip(split_names, pixels, labels, strict=True):
             assert np.array_equal(image, decoded(folders / name)) and name.startswith(["ant", "cat"][label])
     assert sorted(names) == sorted(str(path.relative_to(folders)) for path in folders.rglob("*.png"))
+
+
+def test_the_default_fraction_may_be_given_and_others_not_later(folders, tmp_path, capfd):
+    arguments = ["--source", str(folders), "--out", str(tmp_path / "out")]
+    image_folder.main(arguments)
+    image_folder.main([*arguments, "--test-fraction", "0.1"])
+    assert "already prepared" in capfd.readouterr().out
+    error = fails(capfd, image_folder.main, *arguments, "--test-fraction", 0.2)
+    assert "was prepared with test_fraction the default, not 0.2" in error
+
+
+def test_a_change_behind_a_link_is_seen(folders, tmp_path, capfd):
+    """The class folder is a link, and one in it leads back up."""
+    (folders / "cat").rename(tmp_path / "elsewhere")
+    (folders / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(folders)
+    arguments = ["--source", str(folders), "--out", str(tmp_path / "out")]
+    image_folder.main(arguments)
+    write_image(tmp_path / "elsewhere/3.png", 99)
+    assert "out exists and was prepared with checksums" in fails(capfd, image_folder.main, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [(".hid", ".hid"), ("my.photos", "my.photos"), ("a.v2.tar.gz", "a.v2"), ("b.zip", "b"), (".zip", ".zip")],
+)
+def test_the_name_is_that_of_the_folder_or_archive(folders, tmp_path, monkeypatch, source, name):
+    monkeypatch.chdir(tmp_path)
+    if source.endswith("zip"):
+        shutil.make_archive("archive", "zip", folders)
+        (tmp_path / "archive.zip").rename(source)
+    elif source.endswith("gz"):
+        shutil.make_archive("archive", "gztar", folders)
+        (tmp_path / "archive.tar.gz").rename(source)
+    else:
+        folders.rename(source)
+    image_folder.main(["--source", source])
+    assert json.loads((tmp_path / "data" / name / "dataset.json").read_text())["name"] == name
 
 
 @pytest.mark.parametrize("test_folder", ["test", "val"])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commands import ROOT, fails, read_split
 
+from data_prep import image_folder, show_lmdb
 from data_prep.channel_statistics import ChannelStatistics
 from data_prep.datum import Image
 from data_prep.errors import DataError, run_command
@@ -151,6 +152,20 @@ def test_foreign_folder_is_not_overwritten(tmp_path):
     with pytest.raises(DataError, match="out exists and is no prepared data set"):
         small(tmp_path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_a_description_of_another_kind_is_no_data_set(tmp_path):
+    small(tmp_path)
+    (tmp_path / "out/dataset.json").write_text("[]")
+    with pytest.raises(DataError, match="out exists and is no prepared data set"):
+        small(tmp_path)
+
+
+@pytest.mark.parametrize(("command", "arguments"), [(image_folder, ["--source", "."]), (show_lmdb, ["."])])
+def test_a_seed_is_not_negative(capsys, command, arguments):
+    with pytest.raises(SystemExit):
+        command.main([*arguments, "--seed", "-1"])
+    assert "argument --seed: -1 is negative" in capsys.readouterr().err
 
 
 def test_lost_records_are_noticed(tmp_path):

@@ -86,6 +86,12 @@ def test_augmented_images_are_shifts_of_the_stored_one(path, images):
     assert len(found) > 10 and {step for _, _, step in found} == {1, -1}
 
 
+def test_a_description_of_another_kind_names_no_classes(path, capsys):
+    (path.parent / "dataset.json").write_text("[]")
+    assert show_lmdb.main([str(path)]) == 0
+    assert "      0        20\n" in capsys.readouterr().out
+
+
 def test_records_of_several_sizes(path, capsys):
     with LmdbWriter(path) as writer:
         writer.put([(b"9", encode_datum(Image(np.zeros((3, 20, 30), np.uint8)), 3, "raw"))])
@@ -110,6 +116,8 @@ def test_names_that_are_no_text(path, capsys):
         (b"", "record 9_x: 0 bytes of pixels"),
         (encode_datum(Image(np.zeros((3, 8, 8), np.uint8)), 0, "raw").replace(b"\x08\x03", b"\x08\x04"), "its shape"),
         (encode_datum(Image(np.zeros((3, 8, 8), np.uint8)), 0, "png").replace(b"PNG", b"GNP"), "unreadable image"),
+        (encode_datum(Image(np.zeros((3, 8, 8), np.uint16)), 0, "png"), "an encoded image of 16 bits and 3 channels"),
+        (encode_datum(Image(np.zeros((4, 8, 8), np.uint8)), 0, "png"), "an encoded image of 8 bits and 4 channels"),
     ],
 )
 def test_damaged_record_is_named(path, capfd, record, message):

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from experiments import caffe_log, learning_curve
 from experiments.caffe_log import duration, parse_log
 from experiments.jobs import attempts
 
@@ -105,11 +106,29 @@ def test_the_curve_is_a_picture(tmp_path):
     assert picture.shape == (675, 1200, 3) and picture.std() > 1
 
 
-@pytest.mark.parametrize("command", ["caffe_log.py", "learning_curve.py"])
-def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, command):
-    (tmp_path / "run.log").write_text("Hello.\n")
-    result = subprocess.run(
-        [sys.executable, ROOT / "experiments" / command, tmp_path / "run.log"], capture_output=True, text=True
-    )
-    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert not (tmp_path / "run.png").exists()
+@pytest.mark.parametrize("module", [caffe_log, learning_curve])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.log", "nothing.log: no "),
+        ("none.log", "cannot read none.log: No such file or directory"),
+        (".", "cannot read .: Is a directory"),
+    ],
+)
+def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, monkeypatch, capsys, module, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("nothing.log").write_text("Hello.\n")
+    assert module.main([name]) == 2
+    assert capsys.readouterr().err.startswith(f"{module.__name__.rpartition('.')[2]}: error: {message}")
+    assert list(tmp_path.iterdir()) == [tmp_path / "nothing.log"]
+
+
+def test_tests_without_an_accuracy_are_told_from_none(capsys):
+    assert caffe_log.main([str(Path(__file__).parent / "logs/nan.log")]) == 2
+    assert "nan.log: no accuracy among what its tests put out (loss)" in capsys.readouterr().err
+
+
+def test_a_picture_of_no_known_kind_is_refused(tmp_path, capsys):
+    (tmp_path / "run.log").write_text(LOG)
+    assert learning_curve.main([str(tmp_path / "run.log"), "-o", str(tmp_path / "x.foo")]) == 2
+    assert "x.foo: the suffix of a picture is one of" in capsys.readouterr().err

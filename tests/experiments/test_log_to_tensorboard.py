@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.caffe_log import parse_log, read_log
+from experiments.log_to_tensorboard import main
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = Path(__file__).parent / "logs"
@@ -179,6 +180,16 @@ def test_event_files_are_not_doubled(tmp_path):
     assert len(list((tmp_path / "run_tensorboard").glob("*/*"))) == 1
 
 
+def test_event_files_on_a_full_disk_leave_the_old_ones(tmp_path, capsys, full_disk):
+    pytest.importorskip("tensorboardX")
+    old = tmp_path / "train" / "events.out.tfevents.1.old"
+    old.parent.mkdir()
+    old.write_text("old")
+    assert main([str(LOGS / "resumed.log"), "--out", str(tmp_path), "--force"]) == 2
+    assert capsys.readouterr().err.endswith(": File too large\n")
+    assert old.read_text() == "old" and len(list(tmp_path.rglob("*"))) == 2
+
+
 @pytest.mark.parametrize(("text", "message"), [("Hello.\n", "no iteration of a training"), (None, "No such file")])
 def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, text, message):
     if text:
@@ -190,6 +201,4 @@ def test_a_log_of_nothing_is_an_error_in_one_line(tmp_path, text, message):
 
 def test_without_tensorboardX_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    from experiments.log_to_tensorboard import main
-
     assert main([str(LOGS / "no_test.log"), "--out", str(tmp_path)]) == 2

@@ -33,6 +33,12 @@ def test_a_record_is_never_overwritten(tmp_path):
     assert read_record(path) == RECORD
 
 
+def test_a_record_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, full_disk):
+    with pytest.raises(Invalid, match=f"cannot write {tmp_path / RECORD.path}: File too large"):
+        write_record(replace(RECORD, command=["caffe"] * 1000), tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

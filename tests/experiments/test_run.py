@@ -12,7 +12,9 @@ import pytest
 
 from experiments.caffe_log import read_log
 from experiments.records import read_record
+from experiments.run import given_threads
 from experiments.train import newest_snapshot
+from prototxt_gen.command_line import Invalid
 
 ENDLESS = 10_000  # epochs, of ten iterations each: minutes, of a run that is stopped
 
@@ -141,16 +143,45 @@ def test_two_trainings_of_one_folder_do_not_meet(project, wait_for_iterations):
     [
         ([], "no run named"),
         (["tabel4/a"], "unknown run 'tabel4/a': did you mean table4/a"),
-        (["table4/a", "--seeds", "0"], "--seeds 0: at least 1 is needed"),
-        (["table4/a", "--epochs", "0"], "--epochs 0: more than 0 are needed"),
+        (["table4/a", "--seeds", "0"], "seeds 0: at least 1 is needed"),
+        (["table4/a", "--epochs", "0"], "epochs 0: more than 0 are needed"),
+        (["table4/a", "--jobs", "0"], "--jobs 0: at least 1 is needed"),
         (["--resume"], "none of these runs is begun and unfinished"),
-        (["table4/a", "--gpu", "0"], "--gpu 0: "),
+        (["table4/a", "--gpu", "99"], "--gpu 99: "),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(project, args, message):
     result = run(project, *args)
     assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
     assert not (project / "experiments/runs").exists()
+
+
+def test_what_was_only_prepared_is_not_resumed(project):
+    assert run(project, "table4/a", "--seed", 1, "--epochs", 1, "--prepare").returncode == 0
+    result = run(project, "--resume")
+    assert result.returncode == 2 and "none of these runs is begun and unfinished" in result.stderr
+
+
+def test_each_number_of_epochs_has_its_folder(project):
+    for epochs in (1234567, 1234568, 1.5):
+        assert run(project, "table4/a", "--seed", 1, "--epochs", epochs, "--prepare").returncode == 0
+    folders = {path.name for path in (project / "experiments/runs/table4/a").iterdir()}
+    assert folders == {"seed1_e1234567", "seed1_e1234568", "seed1_e1.5"}
+
+
+@pytest.mark.parametrize(("value", "expected"), [("4,2", 4), (" 3", 3), ("", None), (None, None)])
+def test_threads_of_nested_regions(monkeypatch, value, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert given_threads() == expected
+
+
+@pytest.mark.parametrize("value", ["0", "many", "-1"])
+def test_threads_that_are_no_number(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    with pytest.raises(Invalid, match=f"OMP_NUM_THREADS={value}: a number from 1 on is needed"):
+        given_threads()
 
 
 def test_missing_and_incomplete_data_name_the_command_that_prepares_it(project):
@@ -160,7 +191,7 @@ def test_missing_and_incomplete_data_name_the_command_that_prepares_it(project):
     assert result.returncode == 2 and "data/cifar10 has train 100 instead of 640" in result.stderr
     shutil.rmtree(project / "data")
     result = run(project, "table4/a")
-    assert result.returncode == 2 and result.stderr.endswith("python data_prep/cifar.py --dataset cifar10\n")
+    assert result.returncode == 2 and result.stderr.endswith("python -m data_prep.cifar --dataset cifar10\n")
 
 
 def test_a_snapshot_that_was_not_written_to_its_end_is_passed_over(project):

@@ -32,6 +32,12 @@ def test_the_whole_catalogue_is_planned_from_data_to_report():
                     "total": str(2 * trainings + 4)}  # fmt: skip
 
 
+@pytest.mark.parametrize("setting", ["seeds=0", "epochs=0"])
+def test_nothing_to_train_is_an_error(setting):
+    result = subprocess.run(snakemake("-n", "--config", setting), cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and f"{setting.replace('=', ' ')}: " in result.stdout + result.stderr
+
+
 def test_runs_in_parallel_one_killed_and_gone_on_with(project, wait_for_snapshot):
     command = snakemake("records", "--config", "runs=table4/a table4/b", "seeds=1", "epochs=100")
     first = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -12,6 +12,7 @@ from experiments import train
 from experiments.caffe_log import read_log
 from experiments.run import Queue
 from experiments.train import Stopped, Training, batch_size, caffe_binary, newest_snapshot
+from prototxt_gen.command_line import Invalid
 from prototxt_gen.proto import pb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,31 @@ def test_what_is_stopped_before_it_starts_does_not_start(tmp_path):
     assert not (tmp_path / "train.log").exists()
 
 
+@pytest.mark.parametrize("before", ["", "== begun\nhalf a li", "== \xe9\n"])
+def test_a_log_is_gone_on_with_from_its_last_whole_line(tmp_path, monkeypatch, before):
+    """A program that prints stands for Caffe; it does not print UTF-8."""
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
+    (tmp_path / "train.log").write_bytes(before.encode("latin-1"))
+    (tmp_path / "caffe").write_text("#!/bin/sh\nprintf '\\351\\n'\n")
+    (tmp_path / "caffe").chmod(0o755)
+    monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
+    monkeypatch.setattr(train, "newest_snapshot", lambda prefix: tmp_path / "net.solverstate")
+    Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+    kept = before[: before.rfind("\n") + 1].encode("latin-1")
+    log = (tmp_path / "train.log").read_bytes()
+    assert log.startswith(kept + b"== 20") and log.endswith("\n\ufffd\n".encode()) and log.count(b"\n== ") < 2
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path, monkeypatch, full_disk):
+    """A program that prints without end stands for Caffe."""
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
+    (tmp_path / "caffe").write_text("#!/bin/sh\nexec yes\n")
+    (tmp_path / "caffe").chmod(0o755)
+    monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
+    with pytest.raises(Invalid, match=f"cannot write {tmp_path}/train.log: File too large"):
+        Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+
+
 def test_a_stop_before_caffe_catches_signals_is_no_failure(tmp_path, monkeypatch):
     """A program that SIGINT ends stands for Caffe in its first tenth of a second."""
     (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
@@ -152,6 +178,16 @@ def test_a_queue_that_is_stopped_while_a_run_is_prepared_stops_it_too():
     queue = Queue()
     queue.train(SlowJob())
     assert stopped == ["slow"] and not queue.failed and not queue.running
+
+
+def test_a_run_that_fails_in_a_way_of_its_own_is_named(capsys):
+    def fail(started):
+        raise IndexError("list index out of range")
+
+    queue = Queue()
+    queue.train(SimpleNamespace(name="table4/a/seed1_e1", train=fail))
+    assert queue.failed == ["table4/a/seed1_e1"]
+    assert capsys.readouterr().err == "error: table4/a/seed1_e1: IndexError('list index out of range')\n"
 
 
 def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):

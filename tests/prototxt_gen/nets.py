@@ -1,7 +1,10 @@
-"""Every network of the paper's tables, for tests."""
+"""Every network of the paper's tables, and any other, for tests."""
+
+from google.protobuf import text_format
 
 from prototxt_gen.architecture import Options
-from prototxt_gen.experiment import Experiment
+from prototxt_gen.experiment import Experiment, build
+from prototxt_gen.proto import pb
 from prototxt_gen.summary import PLAIN_TABLES, paper_tables
 
 
@@ -23,3 +26,7 @@ def experiment(table: str, row: dict, **changes) -> Experiment:
 def label(value) -> str:
     """pytest id"""
     return f"{value['arch']}_c{value['C']}_d{value.get('depth', '')}" if isinstance(value, dict) else value
+
+
+def net_of(arch="igcv2", options=None, name="train_val.prototxt", **changes) -> "pb.NetParameter":
+    return text_format.Parse(build(Experiment(arch, options or Options(), **changes)).texts[name], pb.NetParameter())

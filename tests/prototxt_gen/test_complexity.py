@@ -1,6 +1,7 @@
 """The counter on nets whose counts are known."""
 
 import json
+import re
 
 import pytest
 from google.protobuf import text_format
@@ -119,6 +120,25 @@ def test_phases_inputs_and_sharing():
     assert count(old + 'layer { name: "p" type: "ReLU" bottom: "data" top: "p" }').layers[0].tops == [(1, 3, 4, 4)]
 
 
+@pytest.mark.parametrize("layer,top", [
+    ('type: "Data" transform_param { crop_size: 16 mean_value: 1 }', None),
+    ('type: "AugmentedData" augmented_data_param { batch_size: 4 crop_size: 16 mean: 1 }', None),
+    ('type: "AugmentedData" augmented_data_param { batch_size: 4 crop_size: 16 mean: 1 mean: 2 }', (4, 2, 16, 16)),
+    ('type: "ImageData" image_data_param { batch_size: 4 new_height: 8 new_width: 6 }', (4, 3, 8, 6)),
+    ('type: "ImageData" image_data_param { batch_size: 4 new_height: 8 }', None),
+    ('type: "ImageData" image_data_param { batch_size: 4 new_height: 8 new_width: 6 is_color: false } '
+     'transform_param { crop_size: 5 }', (4, 1, 5, 5)),
+])  # fmt: skip
+def test_what_data_layers_tell_of_their_images(layer, top):
+    """One mean may be for all channels."""
+    text = f'layer {{ name: "d" top: "data" {layer} }}'
+    if top:
+        assert count(text).layers[0].tops == [top]
+    else:
+        with pytest.raises(Invalid, match="is not in the prototxt: give --input"):
+            count(text)
+
+
 def test_weights_shared_by_name_count_once():
     """Stage by stage: the second layer has its biases to itself, and its second weight."""
     stages = "fused_group_convolution_param { stage { num_output: 6 group: 3 } stage { num_output: 6 group: 2 } }"
@@ -145,9 +165,17 @@ def test_weights_shared_by_name_count_once():
      'convolution_param { num_output: 4 kernel_size: 11 } }',
      "layer 'x': a kernel of 11x11 leaves nothing"),
     ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" }', "layer 'x' has no num_output"),
+    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 4 } }',
+     "layer 'x' has no kernel_size"),
+    ('layer { name: "x" type: "Convolution" bottom: "data" top: "x" '
+     'convolution_param { num_output: 4 kernel_size: 1 kernel_size: 1 kernel_size: 1 } }',
+     "layer 'x' has 3 values of kernel_size: give one, or one for each of 2 axes"),
+    ('layer { name: "f" type: "Flatten" bottom: "data" top: "f" } layer { name: "x" type: "Convolution" bottom: "f" '
+     'top: "x" convolution_param { num_output: 4 kernel_size: 1 } }',
+     "layer 'x' (Convolution) has a bottom without spatial axes"),
 ])  # fmt: skip
 def test_errors_name_the_layer(text, message):
-    with pytest.raises(Invalid, match=message.replace("(", r"\(")):
+    with pytest.raises(Invalid, match=re.escape(message)):
         count(INPUT % (6, 8, 8) + text)
 
 

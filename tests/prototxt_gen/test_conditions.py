@@ -54,6 +54,18 @@ def complementary_by_definition(convolutions, perms):
     return True
 
 
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_one_convolution_alone(group):
+    found = report([GroupConvolution(8, 8, group)])
+    assert (found.complementary == "") == (found.density == 1) == (group == 1)
+
+
+def test_too_many_channels_are_not_examined(run_tool):
+    done = run_tool("design", "check", "--width", 65536, "--channels-per-branch", "1,256,256")
+    assert "complementary condition: not examined: over 4,096 channels" in done.stdout
+    assert "composed kernel: not examined" in done.stdout and "Q = 34,144,256" in done.stdout
+
+
 @pytest.mark.parametrize("width", [4, 6, 8, 9, 16])
 def test_complementary_condition_for_all_interleaves(width):
     same, seen = np.arange(width), set()
@@ -189,8 +201,12 @@ def test_command(run_tool, tmp_path):
     ("sweep --params 500 --kernel=-3", "--kernel: '-3' is not an odd number from 1 on"),
     ("widest --params 5 --layers 3", "one channel already takes 10"),
     ("widest --params 500 --layers 1", "L is 2 or more"),
+    ("widest --params 10 --layers 3", "a dense kernel has so few parameters: one channel takes 11"),
+    ("sweep --params 14 --layers 4", "no block of L = 4 with one K has within 10 % of so many parameters"),
+    ("sweep --params 500 --up-to 1", "--up-to 1: L is 2 or more"),
     ("draw --width 1000 --channels-per-branch 1 --out x.png", "256 are the most"),
-    ("draw --width 8 --channels-per-branch 2 --out none/x.png", "cannot write none/x.png"),
+    ("draw --width 8 --channels-per-branch 2 --out /dev/null/x.png", "cannot write /dev/null/x.png"),
+    ("draw --width 8 --channels-per-branch 2 --out x.foo", "cannot write x.foo: the suffix of a picture is one of"),
 ])  # fmt: skip
 def test_wrong_input_is_one_line(run_tool, arguments, message):
     done = run_tool("design", *arguments.split())

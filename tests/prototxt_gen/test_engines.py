@@ -162,7 +162,23 @@ def test_command(run_tool, tmp_path):
     assert without_blobs(read_weights(tmp_path / "new.caffemodel")) == to_fused(parse(FOREIGN))
     again = run_tool("convert_engine", *arguments)
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "new.prototxt is there already" in again.stderr
+    (tmp_path / "stock.prototxt").write_text(to_text(to_stock(read_net(tmp_path / "new.prototxt"))))
+    mixed = ["stock.prototxt", "--to", "fused", "--out", "x", "--weights", "new.caffemodel", "--weights-out", "y"]
+    assert "; convert_engine converts a net and its weights together" in run_tool("convert_engine", *mixed).stderr
+    (tmp_path / "empty.caffemodel").touch()
+    weights = with_random_blobs(parse(FOREIGN))
+    last = [layer for layer in weights.layer if layer.blobs][-1]
+    last.ClearField("blobs")
+    (tmp_path / "part.caffemodel").write_bytes(weights.SerializeToString())
     for bad, message in (
+        (
+            ["net.prototxt", "--to", "stock", "--out", "x", "--weights", "part.caffemodel", "--weights-out", "y"],
+            f"the weights have no blobs for layer '{last.name}'",
+        ),
+        (
+            ["net.prototxt", "--to", "stock", "--out", "x", "--weights", "empty.caffemodel", "--weights-out", "y"],
+            "the weights have no blobs for layer",
+        ),
         (["none.prototxt", "--to", "stock", "--out", "x"], "cannot read none.prototxt"),
         (["net.caffemodel", "--to", "stock", "--out", "x"], "net.caffemodel is"),
         (["net.prototxt", "--to", "stock", "--out", "x", "--weights", "net.caffemodel"], "go together"),

@@ -44,11 +44,20 @@ def test_counts_to_the_printed_digit(table, row, engine, dataset):
         assert round(flops) == printed
 
 
+# #Params in millions and FLOPs x 10^8 as docs/generators.md has them: L* of each stage, and of the first
+STAR = {
+    216: ((0.333, 0.786), (0.291, 0.759)),
+    304: ((0.497, 1.171), (0.409, 1.059)),
+    416: ((0.679, 1.594), (0.559, 1.441)),
+}
+
+
 @pytest.mark.parametrize("row", [row for _, row in NETWORKS if row["arch"] == "igcv2star"], ids=label)
 def test_star_within_6_percent_where_L_follows_each_stage(row):
     found = counts("table3", row)
     assert found.params / 1e6 == pytest.approx(row["params"], rel=0.06)
     assert found.flops / 1e8 == pytest.approx(row["flops"], rel=0.06)
+    assert (round(found.params / 1e6, 3), round(found.flops / 1e8, 3)) == STAR[row["C"]][0]
 
 
 @pytest.mark.parametrize("row", [row for _, row in NETWORKS if row["arch"] == "igcv2star"], ids=label)
@@ -57,6 +66,7 @@ def test_star_where_L_follows_the_first_stage(row):
     found = counts("table3", row, layers_from="first-stage")
     assert 0.85 < found.params / 1e6 / row["params"] < 0.92
     assert found.params / 1e6 < row["params"] < counts("table3", row).params / 1e6
+    assert (round(found.params / 1e6, 3), round(found.flops / 1e8, 3)) == STAR[row["C"]][1]
 
 
 # Formulas of conventions, which the paper's rounded numbers per block stand for.

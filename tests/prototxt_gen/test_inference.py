@@ -16,12 +16,13 @@ from prototxt_gen.architectures import ARCHITECTURES
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import count_net
 from prototxt_gen.experiment import Experiment, build
+from prototxt_gen.files import write_files
 from prototxt_gen.fold_batch_norm import fold
 from prototxt_gen.proto import pb, read_net, read_weights
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_onnx import to_onnx
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import net_files, with_blobs, write_files
+from prototxt_gen.weights import net_files, with_blobs
 
 WIDTHS = dict.fromkeys(ARCHITECTURES, 16) | {"xception": 11, "igcv2star": 24, "igcv2-I": 18, "igcv2-II": 18}
 CASES = [(arch, engine) for arch in WIDTHS for engine in ("fused", "stock")]
@@ -245,6 +246,12 @@ def test_commands(run_tool, tmp_path):
     done = run_tool("to_onnx", "new.prototxt", "new.caffemodel", "--out", "new.onnx")
     assert done.returncode == 0 and "data N x 3 x 32 x 32 to prob N x 100" in done.stdout, done
     assert onnx.load(tmp_path / "new.onnx") == to_onnx(folded)
+    data = 'layer { name: "input" type: "AugmentedData" top: "data" augmented_data_param { crop_size: 32 mean: 1 } }'
+    (tmp_path / "data.prototxt").write_text(data + (tmp_path / "new.prototxt").read_text().partition("}\n}\n")[2])
+    from_data = ["to_onnx", "data.prototxt", "new.caffemodel", "--out", "data.onnx"]
+    assert "is not in the prototxt: give --input C,H,W" in run_tool(*from_data).stderr
+    done = run_tool(*from_data, "--input", "3,32,32")
+    assert done.returncode == 0 and "data N x 3 x 32 x 32 to prob N x 100" in done.stdout, done
     for tool, options in (("fold_batch_norm", arguments[2:] + ["--force"]), ("to_onnx", ["--out", "x"])):
         done = run_tool(tool, "net.prototxt", "none.caffemodel", *options)
         assert (

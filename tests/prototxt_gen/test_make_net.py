@@ -10,20 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from google.protobuf import text_format
-from nets import experiment, table_rows
+from nets import experiment, net_of, table_rows
 
 from prototxt_gen.architecture import Options
 from prototxt_gen.architectures import ARCHITECTURES
 from prototxt_gen.command_line import Invalid
-from prototxt_gen.datasets import BUILT_IN
 from prototxt_gen.experiment import Experiment, build
 from prototxt_gen.proto import pb, read_net
 
 FILES = {"train_val.prototxt", "deploy.prototxt", "solver.prototxt", "readme.md"}
-
-
-def net_of(arch="igcv2", options=None, name="train_val.prototxt", **changes):
-    return text_format.Parse(build(Experiment(arch, options or Options(), **changes)).texts[name], pb.NetParameter())
 
 
 def test_writes_the_four_files_and_says_so(run_tool, tmp_path):
@@ -136,6 +131,8 @@ def test_installed(tmp_path):
     ("--arch igcv2 --first-width 0", "--first-width 0: a width is at least 1"),
     ("--arch xception --first-width -4", "--first-width -4: a width is at least 1"),
     ("--arch igcv2 --test-batch-size 64", "nearest that do are 50 and 80"),
+    ("--arch igcv2 --test-batch-size 4000", "nearest that do are 2500 and 5000"),
+    ("--arch xception --layers-from first-stage", "xception has no --layers-from: architectures that have it are"),
     ("--arch igcv2 --seed -1", "0 to 2147483647"),
     ("--arch igcv2 --width x", "invalid int value: 'x'"),
     ("--arch igcv2 --engine gpu", "invalid choice: 'gpu'"),
@@ -169,56 +166,10 @@ def test_a_new_architecture_is_one_file(tmp_path):
     assert "New (C64), depth 20" in done.stdout
 
 
-def test_data_layers():
-    """Section 4.1: pad 4 and crop 32, or scale to 64 ... 80 and crop 64; mirror; means and deviations in BGR."""
-    for name, dataset in BUILT_IN.items():
-        train, test = net_of(dataset=name, seed=5).layer[:2]
-        a, b = train.augmented_data_param, test.augmented_data_param
-        assert (train.include[0].phase, test.include[0].phase) == (pb.TRAIN, pb.TEST)
-        assert (a.batch_size, b.batch_size, a.seed, a.mirror, b.mirror) == (64, 100, 5, dataset.augmented, False)
-        assert a.crop_size == b.crop_size == (64 if name == "tiny-imagenet" else 32)
-        scaled = {"tiny-imagenet": (0, 64, 80), "fashion-mnist": (0, 0, 0)}.get(name, (4, 0, 0))
-        assert (a.pad, a.min_scale, a.max_scale) == scaled and (b.pad, b.min_scale, b.max_scale) == (0, 0, 0)
-        assert list(a.mean) == list(b.mean) == pytest.approx(dataset.mean)
-        assert list(a.std) == list(b.std) == pytest.approx(dataset.std)
-        assert a.pad_mode == pb.AugmentedDataParameter.NORMALIZED_ZERO
-    assert [d.name for d in BUILT_IN.values() if not d.augmented] == ["fashion-mnist"]
-    assert BUILT_IN["cifar10"].mean == (113.865, 122.950, 125.307)
-    assert BUILT_IN["tiny-imagenet"].std == pytest.approx([255 * x for x in (0.2816, 0.2689, 0.2764)], abs=1e-3)
-
-
-def test_fashion_mnist_constants():
-    images = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
-    if not images.exists():
-        pytest.skip(f"{images} is not installed")
-    import gzip
-
-    import numpy as np
-
-    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
-    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2))).astype(np.float64)
-    dataset = BUILT_IN["fashion-mnist"]
-    assert dataset.train == len(pixels)
-    assert dataset.mean == pytest.approx([padded.mean()] * 3, abs=1e-3)
-    assert dataset.std == pytest.approx([padded.std()] * 3, abs=1e-3)
-
-
-def test_a_folder_of_data_prep(tmp_path):
-    facts = {"name": "flowers", "num_classes": 17, "train": {"records": 1000}, "test": {"records": 340},
-             "image": {"channels": 1, "height": 48, "width": 48}, "mean": [99.5], "std": [50.25]}  # fmt: skip
-    (tmp_path / "dataset.json").write_text(json.dumps(facts))
-    net = net_of(dataset=str(tmp_path))
-    param = net.layer[0].augmented_data_param
-    assert (param.source, param.crop_size, param.min_scale, param.max_scale) == (f"{tmp_path}/train_lmdb", 48, 48, 60)
-    assert list(param.mean) == [99.5] and list(param.std) == [50.25]
-    assert next(layer for layer in net.layer if layer.name == "fc").inner_product_param.num_output == 17
-    deploy = net_of(name="deploy.prototxt", dataset=str(tmp_path))
-    assert list(deploy.layer[0].input_param.shape[0].dim) == [1, 1, 48, 48]
-    for change, message in (({"image": {"channels": 1, "height": 48, "width": 40}}, "square"),
-                            ({"mean": None}, "lacks"), ({"test": {}}, "lacks 'records'")):  # fmt: skip
-        (tmp_path / "dataset.json").write_text(json.dumps({**facts, **change}))
-        with pytest.raises(Invalid, match=message):
-            net_of(dataset=str(tmp_path))
+def test_very_wide_networks_take_no_longer(run_tool):
+    """Stage 3 has 20,000 channels, whose paths would take gigabytes."""
+    done = run_tool("make_net", "--arch", "igcv2", "--width", 5000, "--depth", 8, "--summary-only")
+    assert done.returncode == 0 and "not examined: over 4,096 channels" in done.stdout
 
 
 @pytest.mark.parametrize("engine", ["fused", "stock"])

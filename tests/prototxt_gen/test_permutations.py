@@ -55,6 +55,15 @@ def test_one_path_where_the_product_is_the_width(width, k):
     assert all(as_interleave(perm) for perm in perms)
 
 
+def test_paths_of_many_layers_do_not_overflow():
+    """Python's whole numbers have no end."""
+    convolutions = same_width(8, (8,) * 30)
+    paths = path_counts(convolutions)
+    assert paths[0, 0] == 8**29 and np.array_equal(
+        paths, count_by_walking(convolutions, block_permutations(convolutions))
+    )
+
+
 def check(convolutions):
     """Dense whenever the product of K's allows it, nothing redundant where it does not, and spread evenly."""
     perms = block_permutations(convolutions)

@@ -1,0 +1,53 @@
+"""Files are written whole or not at all, and errors name them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from prototxt_gen.command_line import Invalid
+
+
+@contextmanager
+def file_errors(verb: str, path: Path | str) -> Iterator[None]:
+    """Turns what the system says of `path` into an Invalid: "cannot write net.prototxt: No space left on device"."""
+    try:
+        yield
+    except OSError as error:
+        raise Invalid(f"cannot {verb} {path}: {error.strerror}") from None
+
+
+def exists(path: Path) -> bool:
+    """Raises Invalid where that cannot be seen."""
+    with file_errors("read", path):
+        return path.exists()
+
+
+@contextmanager
+def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
+    """Writes the contents under hidden names beside their paths, {path: hidden name}; none of these is left behind.
+
+    Folders are made. Raises Invalid, naming the path.
+    """
+    parts = {}
+    try:
+        for path, content in contents.items():
+            with file_errors("write", path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                parts[path] = (real := path.resolve()).with_name(f".{real.name}.{os.getpid()}")
+                parts[path].write_bytes(content)
+        yield parts
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def write_files(contents: Mapping[Path, bytes]):
+    """Writes all of the files or none: what is there stays until all of the new ones are whole. Raises Invalid."""
+    for path in contents:
+        if exists(path) and not path.is_file():  # a folder, or a device such as /dev/null
+            raise Invalid(f"cannot write {path}: it is there, and is no file")
+    with staged(contents) as parts:
+        for path, part in parts.items():
+            with file_errors("write", path):
+                os.replace(part, path.resolve())  # a link goes on to lead to its file
