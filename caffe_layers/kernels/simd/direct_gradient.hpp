@@ -150,7 +150,7 @@ OWN_REGISTERS void weight_gradient_2(const Plane<T>& in, const T* out_diff, int 
 /// `outputs` planes; their weights are `weight_stride` apart.
 template <typename T, int ROWS>
 inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zeros, int y, const T* weight,
-                            int weight_stride, int height, int width, T* in_diff) {
+                            int weight_stride, int height, int width, T* in_diff, bool streamed) {
   const T* line[kDirectPlanes][ROWS + 1];
   for (int o = 0; o < outputs; ++o) {
 #pragma GCC unroll 3
@@ -184,7 +184,7 @@ inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zero
     for (int r = 0; r < 2 * ROWS; ++r) {
       T* to = in_diff + static_cast<ptrdiff_t>(2 * y + r) * width + 2 * column;
       const Vector<T>* value = sum[r / 2] + r % 2 * 2;
-      if (2 * y + r < height) store_interleaved(to, value[0], value[1], pixels);
+      if (2 * y + r < height) store_interleaved(to, value[0], value[1], pixels, streamed);
     }
   });
 }
@@ -192,17 +192,17 @@ inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zero
 /// Stride 2, from the gradients of `outputs` planes back to one input of height x width.
 template <typename T>
 void direct_transposed(const Plane<T>* out_diff, int outputs, const T* zeros, const T* weight, int weight_stride,
-                       int height, int width, T* in_diff) {
+                       int height, int width, T* in_diff, bool streamed) {
   const int rows = out_diff->height;
   if (in_pairs<T, 2>(width, out_diff->width)) {
-    return transposed_pairs<T>(out_diff, outputs, weight, weight_stride, height, in_diff);
+    return transposed_pairs<T>(out_diff, outputs, weight, weight_stride, height, in_diff, streamed);
   }
   if (rows == 1) {
-    return transposed_rows<T, 1>(out_diff, outputs, zeros, 0, weight, weight_stride, height, width, in_diff);
+    return transposed_rows<T, 1>(out_diff, outputs, zeros, 0, weight, weight_stride, height, width, in_diff, streamed);
   }
   for (int row = 0; row < rows; row += 2) {
     transposed_rows<T, 2>(out_diff, outputs, zeros, smaller(row, rows - 2), weight, weight_stride, height, width,
-                          in_diff);
+                          in_diff, streamed);
   }
 }
 
@@ -243,7 +243,7 @@ void transpose_direct_weights(const FusedStage& stage, const T* weight, T* trans
 /// in_diff = the gradient to the input of one image, one group. `weight` and `transposed` are those of all groups.
 template <typename T>
 void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
-                           const T* transposed, const Planes<T>& in_diff, const T* zeros) {
+                           const T* transposed, const Planes<T>& in_diff, bool streamed, const T* zeros) {
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
   if (stage.stride == 1 && is_depthwise(stage)) {
@@ -258,7 +258,7 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   }
   for (int i = 0; i < inputs; ++i) {
     direct_transposed(planes.in, outputs, zeros, weight + weights + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
-                      planes.out[i]);
+                      planes.out[i], streamed);
   }
 }
 
@@ -266,11 +266,12 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
 /// transpose_direct_weights.
 template <typename T>
 void direct_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
-                     const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff, const T* zeros) {
+                     const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff, bool streamed,
+                     const T* zeros) {
   WeightSums<T> sums(weight_diff);
   for (int g = 0; g < stage.group; ++g) {
     if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);
-    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight, transposed, in_diff, zeros);
+    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight, transposed, in_diff, streamed, zeros);
   }
 }
 

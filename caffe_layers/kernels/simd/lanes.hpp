@@ -87,9 +87,15 @@ inline Vector<T> load_even(const T* from, int lanes) {
   return even_pixels<T>(load_first(from, smaller(pixels, kLanes<T>)), second);
 }
 
-/// even[0], odd[0], even[1], odd[1], ...: `count` in all; `even` and `odd` in pair order.
+/// even[0], odd[0], even[1], odd[1], ...: `count` in all; `even` and `odd` in pair order. `streamed`: whole vectors to
+/// aligned places past the caches.
 template <typename T>
-inline void store_interleaved(T* to, Vector<T> even, Vector<T> odd, int count) {
+inline void store_interleaved(T* to, Vector<T> even, Vector<T> odd, int count, bool streamed = false) {
+  if (streamed && count == 2 * kLanes<T>) {
+    stream(to, interleave<T, 0>(even, odd));
+    stream(to + kLanes<T>, interleave<T, 1>(even, odd));
+    return;
+  }
   store_first(to, interleave<T, 0>(even, odd), smaller(count, kLanes<T>));
   if (count > kLanes<T>) store_first(to + kLanes<T>, interleave<T, 1>(even, odd), count - kLanes<T>);
 }

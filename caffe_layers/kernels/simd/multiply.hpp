@@ -36,9 +36,10 @@ struct Finish {
   const T* residual;  ///< laid out as top; null: none
   const T* top;       ///< null: of another stage
   bool relu;
-  bool streamed;   ///< is_streamed(top)
-  bool whole;      ///< all of the image: what follows in a plane is not another thread's
-  const T* ahead;  ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
+  bool streamed;    ///< is_streamed(top)
+  bool whole;       ///< all of the image: what follows in a plane is not another thread's
+  const T* ahead;   ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
+  int ahead_lines;  ///< for each line of results, at most 2
 
   const T* residual_at(const T* to) const { return residual + (to - top); }
   bool any() const { return residual || relu; }
@@ -100,7 +101,10 @@ ALWAYS_INLINE void fetch_ahead(T* const* out, int column, const Finish<T>& finis
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS * kLanes<T>; v += kCacheLine / static_cast<int>(sizeof(T))) {
       if (finish.whole && !finish.streamed) __builtin_prefetch(to + kColumnsAhead * VECTORS * kLanes<T> + v, 1);
-      if (finish.ahead) __builtin_prefetch(finish.ahead + (to - finish.top) + v, 0, 2);
+      if (!finish.ahead) continue;
+      const T* from = finish.ahead + finish.ahead_lines * (to - finish.top + v);
+      __builtin_prefetch(from, 0, 2);
+      if (finish.ahead_lines > 1) __builtin_prefetch(from + kCacheLine / sizeof(T), 0, 2);
     }
   }
 }

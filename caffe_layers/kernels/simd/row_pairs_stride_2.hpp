@@ -101,8 +101,8 @@ void weight_gradient_pairs_stride_2(const Plane<T>& in, const T* out_diff, int h
 
 /// As direct_transposed: the gradients of two rows of outputs and those below go to four rows of the input.
 template <typename T>
-void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, int weight_stride, int height,
-                      T* in_diff) {
+void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, int weight_stride, int height, T* in_diff,
+                      bool streamed) {
   for (int y = 0; y < out_diff->height; y += 2) {
     Vector<T> sum[4] = {};  // even and odd pixels of the even rows, then of the odd rows
     const T* w = weight;
@@ -124,7 +124,7 @@ void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, in
     for (int row = 0; row < 4; ++row, to += kLanes<T>) {
       const Vector<T> even = sum[row % 2 * 2], odd = sum[row % 2 * 2 + 1];
       if (2 * y + row < height)
-        store(to, row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd));
+        store(to, row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd), streamed);
     }
   }
 }

@@ -22,6 +22,7 @@ struct Image {
   T* bottom_diff;
   bool top_streamed, bottom_diff_streamed;
   const T* bottom_ahead;  ///< of the image that comes after this one
+  int lines_ahead;        ///< of it with each line of the top
   int first_row, rows;    ///< of the top; less than the whole only in chains without a second spatial stage
 
   ptrdiff_t bottom_pitch() const {
@@ -54,7 +55,7 @@ struct Image {
   }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
-    return {residual, top, chain.relu, top_streamed, rows == chain.stages[s].out_height, bottom_ahead};
+    return {residual, top, chain.relu, top_streamed, rows == chain.stages[s].out_height, bottom_ahead, lines_ahead};
   }
   Planes<const T> output_diff(int s, int at) const {
     if (s == chain.num_stages - 1) return {top_diff + at, top_pitch(), chain.output_position};
@@ -153,7 +154,7 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
-                    weight_diff, input_diff, scratch.spatial.zeros);
+                    weight_diff, input_diff, s == 0 && image.bottom_diff_streamed, scratch.spatial.zeros);
   } else {
     if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
     if (input_wanted) {

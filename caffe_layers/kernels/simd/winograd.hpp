@@ -100,7 +100,7 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
                                    parameters.weight[0],
                                    parameters.bias[0],
                                    top_images(chain, top.data),
-                                   {top.residual, top.data, chain.relu, streamed, false, nullptr}};
+                                   {top.residual, top.data, chain.relu, streamed, false, nullptr, 0}};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
   CommonJobs weights = {};
   ptrdiff_t taken = 0;
@@ -137,7 +137,7 @@ struct WinogradGradients {
     }
     if (bias) add_bias_gradients(job.tiles, group, scratch.bias_diff);
     if (in_diff.planes.data) {
-      const Finish<T> finish = {nullptr, nullptr, false, streamed, false, nullptr};
+      const Finish<T> finish = {nullptr, nullptr, false, streamed, false, nullptr, 0};
       job.template transform<InputTransform>(out_diff, group * outputs, outputs, scratch.outputs);
       job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), matrix_pitch<T>(inputs, outputs),
                          scratch.outputs, outputs, scratch.inputs, inputs);
