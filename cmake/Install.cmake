@@ -30,4 +30,15 @@ if(SKBUILD)
   install(TARGETS ${CAFFE_TOOLS} DESTINATION ${SKBUILD_SCRIPTS_DIR} ${_python})
   install(DIRECTORY ${CAFFE_PYTHON_DIR}/caffe DESTINATION ${SKBUILD_PLATLIB_DIR} ${_python}
           FILES_MATCHING PATTERN *.py)
+  # What this Caffe is made of, as sha256sum prints it: experiments/machine.py compares it with the checkout.
+  file(GLOB_RECURSE _layers RELATIVE ${PROJECT_SOURCE_DIR}
+       ${CAFFE_LAYERS_DIR}/*.cpp ${CAFFE_LAYERS_DIR}/*.hpp ${CAFFE_LAYERS_DIR}/*.cu ${CAFFE_LAYERS_DIR}/*.cuh
+       ${CAFFE_LAYERS_DIR}/*.proto)
+  set(_sums "")
+  foreach(_file IN LISTS _layers)
+    file(SHA256 ${PROJECT_SOURCE_DIR}/${_file} _sum)
+    string(APPEND _sums "${_sum}  ${_file}\n")
+  endforeach()
+  file(WRITE ${CAFFE_BUILD_DIR}/layers.sha256 "${_sums}")
+  install(FILES ${CAFFE_BUILD_DIR}/layers.sha256 DESTINATION ${SKBUILD_PLATLIB_DIR}/caffe ${_python})
 endif()

@@ -2,7 +2,9 @@
 
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -37,14 +39,31 @@ DIRTY = "-dirty"
 
 @functools.cache
 def code(*more: str) -> str:
-    """The commit, with DIRTY if the code differs from it; of an installed package, its version.
+    """The commit, with DIRTY if the code or the Caffe in use differs from it; of an installed package, its version.
 
     more: what else, as git's pathspecs, the result depends on.
     """
     head = output("git", "rev-parse", "HEAD")
     if not head:
         return f"caffe-igc-{_version('caffe-igc')}"
-    return head + (DIRTY if output("git", "status", "--porcelain", "--", *CODE, *more) else "")
+    changed = output("git", "status", "--porcelain", "--", *CODE, *more) or caffe_of_other_code()
+    return head + (DIRTY if changed else "")
+
+
+LAYERS = {".cpp", ".hpp", ".cu", ".cuh", ".proto"}  # as in cmake/Install.cmake
+
+
+def caffe_of_other_code() -> str:
+    """The first file of the layers in which the checkout and the installed Caffe differ; '' for none."""
+    root = project_root()
+    caffe = importlib.util.find_spec("caffe")
+    if not caffe or not (root / "caffe_layers").is_dir():
+        return ""
+    sums = Path(caffe.origin).with_name("layers.sha256")
+    built = dict(reversed(line.split("  ")) for line in sums.read_text().splitlines()) if sums.exists() else {}
+    files = {str(file.relative_to(root)): file for file in root.glob("caffe_layers/**/*") if file.suffix in LAYERS}
+    here = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    return next((name for name in sorted(built | here) if built.get(name) != here.get(name)), "")
 
 
 def short(code: str) -> str:

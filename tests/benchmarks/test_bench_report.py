@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +35,30 @@ def test_results_of_uncommitted_code_say_so(clone):
     assert described({**of, "commit": commit()}) == f"CPU, AVX2, 2 threads, commit {head[:10]} with uncommitted changes"
     machine.code.cache_clear()
     assert machine.code() == head  # of a training, which no benchmark is part of
+
+
+def test_a_caffe_built_from_other_layers_is_seen(clone, monkeypatch):
+    layer = clone / "caffe_layers/layers/layer.cpp"
+    layer.parent.mkdir(parents=True)
+    layer.write_text("old")
+    installed = clone / "benchmarks/results/caffe"  # where git does not look
+    installed.mkdir()
+    (installed / "__init__.py").touch()
+    monkeypatch.syspath_prepend(installed.parent)
+    monkeypatch.delitem(sys.modules, "caffe", raising=False)
+    sums = subprocess.run(["sha256sum", "caffe_layers/layers/layer.cpp"], cwd=clone, capture_output=True, check=True)
+    assert machine.caffe_of_other_code() == "caffe_layers/layers/layer.cpp"  # an older one, which does not say
+    (installed / "layers.sha256").write_bytes(sums.stdout)
+    assert not machine.caffe_of_other_code()
+    layer.write_text("new")
+    subprocess.run(["git", "add", "."], cwd=clone, check=True)
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"], cwd=clone, check=True)
+    assert machine.caffe_of_other_code() == "caffe_layers/layers/layer.cpp"
+    assert machine.code() == machine.output("git", "rev-parse", "HEAD") + machine.DIRTY
+
+
+def test_the_caffe_in_use_is_of_this_code():
+    assert not machine.caffe_of_other_code()
 
 
 @pytest.mark.parametrize(
