@@ -109,6 +109,23 @@ TYPED_TEST(GroupConvolutionKernelTest, WorkspaceIsSmallerThanTheTensors) {
   omp_set_num_threads(threads);
 }
 
+// Forward then shares out the rows or the outputs of an image; 64 and 65 inputs are on both sides of kPairPlanes.
+TYPED_TEST(GroupConvolutionKernelTest, MoreThreadsThanImages) {
+  const int threads = omp_get_max_threads();
+  for (const char* line :
+       {"map-8 1x64x8x8 | 64 k3 p1 b", "uneven 1x9x8x8 | 20 k3 p1 b m3 | out m3", "odd-map 2x16x13x13 | 24 k3 p1",
+        "stride 1x32x16x16 | 40 k3 s2 p1 b m3", "kernel-5 1x10x9x11 | 12 k5 p2 b", "tiles 1x32x16x16 | 33 k3 p1 b",
+        "groups 1x32x16x16 | 32 g2 k3 p1 b m3 | out m5", "planes-64 2x128x8x8 | 130 g2 k3 p1",
+        "planes-65 2x130x8x8 | 128 g2 k3 p1", "chain 1x16x16x16 | 16 g16 k3 p1 | 24 g2 b m2 | out m5"}) {
+    for (const int count : {2, 3, 5}) {
+      omp_set_num_threads(count);
+      this->expect_reference_results(parse_shape(line));
+      this->expect_residual_and_relu(parse_shape(line));
+    }
+  }
+  omp_set_num_threads(threads);
+}
+
 TYPED_TEST(GroupConvolutionKernelTest, ThreadsChangeNothingButRounding) {
   const int threads = omp_get_max_threads();
   for (const GroupConvolutionShape& shape : group_convolution_shapes(3)) {
