@@ -52,6 +52,9 @@ TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReferenceOnLargeTensors) 
            "bands 2x256x64x64 | 256 g256 k3 p1 | 256 g64",
            "pointwise 16x64x32x64 | 64 g2",
            "shortcut 64x32x32x32 | 128 g16 s2",
+           "small-maps 64x512x8x8 | 512 g512 k3 p1 | 512 g64 b m5 | out m3",
+           "odd-rows 8x1824x12x12 | 1824 g1824 k3 p1 | 1824 g228",
+           "half 64x128x16x16 | 128 g128 k3 s2 p1 | 64 g8",
            "dense 16x32x64x64 | 32 k3 p1",
        }) {
     const GroupConvolutionShape shape = parse_shape(line);

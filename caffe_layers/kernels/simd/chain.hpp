@@ -215,7 +215,10 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   const FusedStage& last = chain.stages[chain.num_stages - 1];
   const ForwardJobs jobs = forward_jobs<T>(chain);
   const ptrdiff_t top_size = static_cast<ptrdiff_t>(last.out_channels) * last.out_height * last.out_width;
-  const bool streamed = is_streamed(top.data, chain.batch * last.out_channels, last.out_height, last.out_width);
+  const bool rows_joined = !is_spatial(last) && jobs.bands == 1;  // 1x1 stages write planes without regard to rows
+  const bool streamed =
+      rows_joined ? is_streamed(top.data, chain.batch * last.out_channels, 1, last.out_height * last.out_width)
+                  : is_streamed(top.data, chain.batch * last.out_channels, last.out_height, last.out_width);
   ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
