@@ -108,7 +108,7 @@ std::vector<int> invert_permutation(const std::vector<int>& perm) {
 template <typename T>
 void permute_channels(const T* bottom, const int* perm, int batch, int channels, std::size_t plane, T* top) {
   const std::size_t plane_bytes = plane * sizeof(T), bytes = plane_bytes * channels * batch;
-  const bool stream = bytes >= kStreamedBytes;
+  const bool stream = bytes > kStreamedBytes;  // one of just this size the caches hold, for a copy too
   const bool lines = plane_bytes % kLine == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0 &&
                      (stream || plane_bytes >= kFetchedBytes);
   const auto copy = stream ? copy_lines<true> : copy_lines<false>;
