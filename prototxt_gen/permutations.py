@@ -64,9 +64,8 @@ def path_counts(convolutions: Sequence[GroupConvolution], perms: Sequence[np.nda
     """outputs x inputs: the number of paths from each input channel to each output channel of a block."""
     perms = block_permutations(convolutions) if perms is None else perms
     most = math.prod(convolution.branch_inputs for convolution in convolutions)
-    paths = np.eye(
-        convolutions[0].inputs, dtype=np.int64 if most < 2**63 else object
-    )  # object: whole numbers of any size
+    whole_numbers = np.int64 if most < 2**63 else object  # of any size
+    paths = np.eye(convolutions[0].inputs, dtype=whole_numbers)
     for convolution, perm in zip(convolutions, perms, strict=False):
         # W_l times a matrix: sums over the rows of a branch, the same for all outputs of the branch
         sums = paths[perm].reshape(convolution.group, convolution.branch_inputs, -1).sum(axis=1)

@@ -217,8 +217,7 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   const ptrdiff_t top_size = static_cast<ptrdiff_t>(last.out_channels) * last.out_height * last.out_width;
   const bool rows_joined = !is_spatial(last) && jobs.bands == 1;  // 1x1 stages write planes without regard to rows
   const bool streamed =
-      rows_joined ? is_streamed(top.data, chain.batch * last.out_channels, 1, last.out_height * last.out_width)
-                  : is_streamed(top.data, chain.batch * last.out_channels, last.out_height, last.out_width);
+      is_streamed(top.data, chain.batch * top_size, rows_joined ? last.out_height * last.out_width : last.out_width);
   ptrdiff_t taken = 0;
 #pragma omp parallel num_threads(chain.threads)
   {
@@ -241,7 +240,8 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
-  const bool streamed = is_streamed(gradients.bottom, chain.batch * first.in_channels, first.in_height, first.in_width);
+  const ptrdiff_t bottom_size = static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width;
+  const bool streamed = is_streamed(gradients.bottom, chain.batch * bottom_size, first.in_width);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
   for (int part = 0; part < chain.threads; ++part) {
     const Scratch<T> scratch = memory.scratch(workspace, part);
@@ -254,9 +254,9 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
       Image<T> image = {chain, parameters, shared, scratch};
       image.rows = last.out_height;
       image.bottom_diff_streamed = streamed;
-      image.bottom = bottom + n * first.in_channels * image.bottom_pitch();
+      image.bottom = bottom + n * bottom_size;
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
-      if (gradients.bottom) image.bottom_diff = gradients.bottom + n * first.in_channels * image.bottom_pitch();
+      if (gradients.bottom) image.bottom_diff = gradients.bottom + n * bottom_size;
       run_backward(image, gradients, want);
     }
     end_streams();

@@ -14,7 +14,7 @@ namespace {
 /// multiple of 4 KB apart.
 constexpr int kDirectPlanes = 8;
 
-/// Or, in forward, where two rows go into a vector: such planes are small.
+/// The same where two rows go into a vector, for such planes are small.
 constexpr int kPairPlanes = 64;
 
 /// Output rows and channels computed together: with the input rows that they need, they fill 16 (AVX-512: 32)
@@ -42,11 +42,10 @@ inline bool in_pairs(int in_width, int out_width) {
   return out_width == kPairWidth<T> && in_width == STRIDE * out_width;
 }
 
+/// Forward takes more channels where two rows go into a vector.
 template <typename T>
 bool is_direct_forward(const FusedStage& stage) {
-  const bool pairs = stage.stride == 1   ? in_pairs<T, 1>(stage.in_width, stage.out_width)
-                     : stage.stride == 2 ? in_pairs<T, 2>(stage.in_width, stage.out_width)
-                                         : false;
+  const bool pairs = stage.out_width == kPairWidth<T> && stage.in_width == stage.stride * stage.out_width;
   const bool fits = stage.group_inputs <= kPairPlanes && stage.group_outputs <= kPairPlanes;
   return is_direct<T>(stage) || (is_3x3(stage) && pairs && fits);
 }

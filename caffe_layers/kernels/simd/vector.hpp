@@ -62,12 +62,12 @@ inline void stream(T* to, Vector<T> value) {
 }
 #endif
 
-/// Whether results go to `tensor` with stream: it is too large for the caches to hold it for its reader, and the
-/// vectors of its rows are whole lines.
+/// Whether results go to `tensor`, of `values` values, with stream: it is too large for the caches to hold it for its
+/// reader, and the vectors of a run, the values that are written without a gap, are whole lines.
 template <typename T>
-inline bool is_streamed(const T* tensor, ptrdiff_t planes, int height, int width) {
-  const ptrdiff_t bytes = planes * height * width * static_cast<ptrdiff_t>(sizeof(T));
-  return kVectorBytes == kCacheLine && bytes >= kStreamedBytes && width % kLanes<T> == 0 &&
+inline bool is_streamed(const T* tensor, ptrdiff_t values, int run) {
+  const ptrdiff_t bytes = values * static_cast<ptrdiff_t>(sizeof(T));
+  return kVectorBytes == kCacheLine && bytes >= kStreamedBytes && run % kLanes<T> == 0 &&
          reinterpret_cast<size_t>(tensor) % kCacheLine == 0;
 }
 

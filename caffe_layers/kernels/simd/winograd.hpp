@@ -76,10 +76,11 @@ struct WinogradForward {
     const int inputs = stage.group_inputs, outputs = stage.group_outputs, first = part * jobs.part_outputs;
     const int count = smaller(jobs.part_outputs, outputs - first);
     const ptrdiff_t pitch = matrix_pitch<T>(inputs, jobs.part_outputs);
-    const T* factors = job.shared.factors + group * factor_count<T>(stage);
+    const T* factors = scratch.factors;
     if (jobs.own_factors) {
       transform_weight_rows<T, false>(stage, weight, group, first, count, scratch.factors, pitch);
-      factors = scratch.factors;
+    } else {
+      factors = job.shared.factors + group * factor_count<T>(stage);
     }
     job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
     job.multiply_tiles(factors, pitch, scratch.inputs, inputs, scratch.outputs, count);
@@ -94,12 +95,13 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
   const WinogradShared<T> shared = memory.shared(workspace);
   const FusedStage& stage = chain.stages[0];
   const TileJobs<T> jobs(chain, false);
-  const bool streamed = is_streamed(top.data, chain.batch * stage.out_channels, stage.out_height, stage.out_width);
+  const Images<T> out = top_images(chain, top.data);
+  const bool streamed = is_streamed(top.data, out.channels * chain.batch * out.planes.pitch, stage.out_width);
   const WinogradForward<T> pass = {stage,
                                    bottom_images(chain, bottom),
                                    parameters.weight[0],
                                    parameters.bias[0],
-                                   top_images(chain, top.data),
+                                   out,
                                    {top.residual, top.data, chain.relu, streamed, false, nullptr, 0}};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
   CommonJobs weights = {};
@@ -182,11 +184,13 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
   const WinogradShared<T> shared = memory.shared(workspace);
   const FusedStage& stage = chain.stages[0];
   const TileJobs<T> jobs(chain, true);
-  const bool streamed = is_streamed(gradients.bottom, chain.batch * stage.in_channels, stage.in_height, stage.in_width);
+  const Images<T> in_diff = bottom_images(chain, gradients.bottom);
+  const bool streamed =
+      is_streamed(gradients.bottom, in_diff.channels * chain.batch * in_diff.planes.pitch, stage.in_width);
   const WinogradGradients<T> wanted = {stage,
                                        bottom_images(chain, bottom),
                                        top_images(chain, top_diff),
-                                       bottom_images(chain, gradients.bottom),
+                                       in_diff,
                                        streamed,
                                        gradients.weight[0],
                                        gradients.bias[0]};
