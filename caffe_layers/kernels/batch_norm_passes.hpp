@@ -127,17 +127,18 @@ void normalise(const BatchNormForward<T>& p, int begin, int end) {
     p.relu ? normalise<T, false, true, kStream>(p, begin, end) : normalise<T, false, false, kStream>(p, begin, end);
 }
 
+/// Whether results go past the caches: unless they overwrite what has just been read.
 template <typename T>
-bool worth_streaming(const BatchNormForward<T>& p) {
-  const size_t image_bytes = p.shape.spatial * sizeof(T);
-  const bool aligned = reinterpret_cast<size_t>(p.y) % kVectorBytes == 0 && image_bytes % kVectorBytes == 0;
-  return aligned && p.y != p.x && p.y != p.residual && p.shape.num * p.shape.channels * image_bytes >= kStreamedBytes;
+bool worth_streaming(const BatchNormShape& shape, const T* to, const T* read, const T* also_read) {
+  const size_t image_bytes = shape.spatial * sizeof(T);
+  const bool aligned = reinterpret_cast<size_t>(to) % kVectorBytes == 0 && image_bytes % kVectorBytes == 0;
+  return aligned && to != read && to != also_read && shape.num * shape.channels * image_bytes >= kStreamedBytes;
 }
 
 template <typename T>
 void forward_block(const BatchNormForward<T>& p, int begin, int end) {
   if (p.batch_statistics) statistics(p, begin, end);
-  if (!worth_streaming(p)) return normalise<T, false>(p, begin, end);
+  if (!worth_streaming(p.shape, p.y, p.x, p.residual)) return normalise<T, false>(p, begin, end);
   normalise<T, true>(p, begin, end);
   end_streams();
 }
@@ -145,22 +146,17 @@ void forward_block(const BatchNormForward<T>& p, int begin, int end) {
 enum class Mask { kNone, kSignOfX, kSignOfY };
 
 /// The gradient in front of the ReLU, for one channel of one image.
-template <typename T, Mask kMask, bool kSkip>
+template <typename T, Mask kMask>
 struct Gradient {
-  const T *x, *y, *y_diff, *skip_diff;
+  const T *x, *y, *y_diff;
   Affine<T> norm;
 
   Gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, size_t first)
-      : x(p.x + first),
-        y(kMask == Mask::kSignOfY ? p.y + first : nullptr),
-        y_diff(p.y_diff + first),
-        skip_diff(kSkip ? p.skip_diff + first : nullptr),
-        norm(norm) {}
+      : x(p.x + first), y(kMask == Mask::kSignOfY ? p.y + first : nullptr), y_diff(p.y_diff + first), norm(norm) {}
 
   template <typename V>
   V operator()(V, int i) const {
     V g = load<V>(y_diff + i);
-    if (kSkip) g += load<V>(skip_diff + i);
     if (kMask == Mask::kSignOfX) g = norm(load<V>(x + i)) > T(0) ? g : V();
     if (kMask == Mask::kSignOfY) g = load<V>(y + i) > T(0) ? g : V();
     return g;
@@ -170,19 +166,18 @@ struct Gradient {
   void fetch_ahead(V, size_t i) const {
     fetch<V>(x + i);
     fetch<V>(y_diff + i);
-    if (kSkip) fetch<V>(skip_diff + i);
     if (kMask == Mask::kSignOfY) fetch<V>(y + i);
   }
 };
 
 /// sums[c - begin]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
 /// the way.
-template <typename T, Mask kMask, bool kSkip>
+template <typename T, Mask kMask>
 void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* sums) {
   for (int n = 0; n < p.shape.num; ++n) {
     for (int c = begin; c < end; ++c) {
       const size_t first = offset(p.shape, n, c);
-      const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
+      const Gradient<T, kMask> gradient(p, affine<T>(p, c), first);
       const size_t ahead = to_next_image(p.shape, n);
       const auto term = [&gradient, ahead](auto v, int i) {
         using V = decltype(v);
@@ -205,7 +200,7 @@ void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* s
 }
 
 /// x_diff = scale * (gradient - mean of gradient - normalised x * mean of (gradient * normalised x)).
-template <typename T, Mask kMask, bool kSkip>
+template <typename T, Mask kMask, bool kStream>
 void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<T>* sums) {
   const double m = values_per_channel(p.shape);
   T of_x[kMaxBlock] = {}, constant[kMaxBlock] = {};
@@ -217,33 +212,44 @@ void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<
   for (int n = 0; n < p.shape.num; ++n) {
     for (int c = begin; c < end; ++c) {
       const size_t first = offset(p.shape, n, c);
-      const Gradient<T, kMask, kSkip> gradient(p, affine<T>(p, c), first);
+      const Gradient<T, kMask> gradient(p, affine<T>(p, c), first);
       const T b = of_x[c - begin], a = constant[c - begin];
       T* x_diff = p.x_diff + first;
       const size_t next_channels = size_t(end - begin) * p.shape.spatial;
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
         gradient.fetch_ahead(v, next_channels + i);
-        store(x_diff + i,
-              gradient(v, i) * gradient.norm.scale + ((load<V>(gradient.x + i) - gradient.norm.mean) * b + a));
+        const V value = gradient(v, i) * gradient.norm.scale + ((load<V>(gradient.x + i) - gradient.norm.mean) * b + a);
+        if (kStream)
+          stream(x_diff + i, value);
+        else
+          store(x_diff + i, value);
       });
     }
   }
 }
 
-template <typename T, Mask kMask, bool kSkip>
+template <typename T, Mask kMask>
+void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<T>* sums) {
+  if (!worth_streaming(p.shape, p.x_diff, p.y_diff, p.y_diff))
+    return write_x_diff<T, kMask, false>(p, begin, end, sums);
+  write_x_diff<T, kMask, true>(p, begin, end, sums);
+  end_streams();
+}
+
+template <typename T, Mask kMask>
 void backward_block(const BatchNormBackward<T>& p, int begin, int end) {
   Sums<T> sums[kMaxBlock];
-  sum_gradients<T, kMask, kSkip>(p, begin, end, sums);
+  sum_gradients<T, kMask>(p, begin, end, sums);
   for (int c = begin; c < end; ++c) {
     if (p.beta_diff) p.beta_diff[c] += T(sums[c - begin].first());
     if (p.gamma_diff) p.gamma_diff[c] += T(sums[c - begin].second() * inverse_std(p.variance[c], p.eps));
   }
   if (!p.x_diff) return;
-  if (!p.residual_diff) return write_x_diff<T, kMask, kSkip>(p, begin, end, sums);
+  if (!p.residual_diff) return write_x_diff<T, kMask>(p, begin, end, sums);
   BatchNormBackward<T> masked = p;  // residual_diff is the gradient in front of the ReLU
   masked.y_diff = p.residual_diff;
-  write_x_diff<T, Mask::kNone, false>(masked, begin, end, sums);
+  write_x_diff<T, Mask::kNone>(masked, begin, end, sums);
 }
 
 /// Calls block(p, begin, end) for blocks of channels; every thread has as many channels, as far as possible.
@@ -270,19 +276,11 @@ void forward(const BatchNormForward<T>& p) {
   for_blocks(p, forward_block<T>);
 }
 
-template <typename T, bool kSkip>
-void backward(const BatchNormBackward<T>& p) {
-  if (!p.relu) return for_blocks(p, backward_block<T, Mask::kNone, kSkip>);
-  if (!p.residual) return for_blocks(p, backward_block<T, Mask::kSignOfX, kSkip>);
-  for_blocks(p, backward_block<T, Mask::kSignOfY, kSkip>);
-}
-
 template <typename T>
 void backward(const BatchNormBackward<T>& p) {
-  if (p.skip_diff)
-    backward<T, true>(p);
-  else
-    backward<T, false>(p);
+  if (!p.relu) return for_blocks(p, backward_block<T, Mask::kNone>);
+  if (!p.residual) return for_blocks(p, backward_block<T, Mask::kSignOfX>);
+  for_blocks(p, backward_block<T, Mask::kSignOfY>);
 }
 
 }  // namespace

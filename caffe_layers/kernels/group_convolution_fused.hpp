@@ -44,6 +44,8 @@ struct FusedTop {
 template <typename T>
 struct FusedGradients {
   T* bottom;
+  const T* skip;
+  bool bottom_relu;
   T* const* weight;
   T* const* bias;
 };

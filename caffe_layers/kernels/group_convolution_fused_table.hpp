@@ -31,23 +31,26 @@ template <typename T, FusedKernel<T> (*fused)()>
 GroupConvolutionKernel<T> fused_row(const char* name, bool (*runs_here)(),
                                     bool (*supports)(const GroupConvolutionChain&) = fused_supports,
                                     bool (*pays)(const GroupConvolutionChain&) = any_chain) {
-  return {name,
-          runs_here,
-          supports,
-          pays,
-          [](const GroupConvolutionChain& chain, bool backward) {
-            return fused().workspace_bytes(FusedDescription(chain), backward);
-          },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, ChainTop<T> top,
-             void* workspace) {
-            fused().forward(FusedDescription(chain), bottom, {parameters.weight.data(), parameters.bias.data()},
-                            {top.data, top.residual}, workspace);
-          },
-          [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
-             const T* top_diff, const ChainGradients<T>& gradients, void* workspace) {
-            fused().backward(FusedDescription(chain), bottom, {parameters.weight.data(), parameters.bias.data()},
-                             top_diff, {gradients.bottom, gradients.weight.data(), gradients.bias.data()}, workspace);
-          }};
+  return {
+      name,
+      runs_here,
+      supports,
+      pays,
+      [](const GroupConvolutionChain& chain, bool backward) {
+        return fused().workspace_bytes(FusedDescription(chain), backward);
+      },
+      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, ChainTop<T> top,
+         void* workspace) {
+        fused().forward(FusedDescription(chain), bottom, {parameters.weight.data(), parameters.bias.data()},
+                        {top.data, top.residual}, workspace);
+      },
+      [](const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters, const T* top_diff,
+         const ChainGradients<T>& gradients, void* workspace) {
+        fused().backward(
+            FusedDescription(chain), bottom, {parameters.weight.data(), parameters.bias.data()}, top_diff,
+            {gradients.bottom, gradients.skip, gradients.bottom_relu, gradients.weight.data(), gradients.bias.data()},
+            workspace);
+      }};
 }
 
 /// The fused kernels' rows of the kernel table, fastest first.

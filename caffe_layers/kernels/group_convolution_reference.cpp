@@ -78,12 +78,17 @@ void stage_backward_bias(const Stage& s, const T* out_diff, T* bias_diff) {
   for (size_t i = 0; i < output_size(s); ++i) bias_diff[i / plane] += out_diff[i];
 }
 
-/// Outputs of all stages for one image, and as much again for their gradients.
-template <typename T>
-size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
+size_t all_outputs(const GroupConvolutionChain& chain) {
   size_t values = 0;
   for (const Stage& s : chain.stages) values += output_size(s);
-  return (backward ? 2 : 1) * values * sizeof(T);
+  return values;
+}
+
+/// Outputs of all stages for one image; in backward as much again for their gradients, and the bottom's.
+template <typename T>
+size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
+  const size_t values = all_outputs(chain);
+  return (backward ? 2 * values + input_size(chain.stages.front()) : values) * sizeof(T);
 }
 
 /// Where in the workspace the output of each stage of one image lies.
@@ -127,14 +132,24 @@ void forward(const GroupConvolutionChain& chain, const T* bottom, const ChainPar
   }
 }
 
+/// What becomes of the convolutions' gradient to one image, which begins at value `at` of the bottom.
+template <typename T>
+void finish_bottom(size_t at, size_t count, const T* diff, const T* bottom, const ChainGradients<T>& gradients) {
+  for (size_t i = 0; i < count; ++i) {
+    const T sum = diff[i] + (gradients.skip ? gradients.skip[at + i] : T(0));
+    gradients.bottom[at + i] = gradients.bottom_relu && !(bottom[at + i] > 0) ? T(0) : sum;
+  }
+}
+
 template <typename T>
 void backward(const GroupConvolutionChain& chain, const T* bottom, const ChainParameters<T>& parameters,
               const T* top_diff, const ChainGradients<T>& gradients, void* workspace) {
   const size_t bottom_size = input_size(chain.stages.front()), top_size = output_size(chain.stages.back());
   const size_t plane = top_size / chain.output_channel.size();
-  const size_t half = workspace_bytes<T>(chain, false) / sizeof(T);
-  const std::vector<T*> outputs = stage_outputs(chain, static_cast<T*>(workspace));
-  const std::vector<T*> diffs = stage_outputs(chain, static_cast<T*>(workspace) + half);
+  T* const values = static_cast<T*>(workspace);
+  const std::vector<T*> outputs = stage_outputs(chain, values);
+  const std::vector<T*> diffs = stage_outputs(chain, values + all_outputs(chain));
+  T* const bottom_diff = gradients.bottom ? values + 2 * all_outputs(chain) : nullptr;
   for (int n = 0; n < chain.batch; ++n) {
     const T* image = bottom + n * bottom_size;
     image_forward(chain, image, parameters, outputs);
@@ -147,9 +162,10 @@ void backward(const GroupConvolutionChain& chain, const T* bottom, const ChainPa
         stage_backward_weight(stage, s > 0 ? outputs[s - 1] : image, diffs[s], gradients.weight[s]);
       }
       if (gradients.bias[s]) stage_backward_bias(stage, diffs[s], gradients.bias[s]);
-      T* in_diff = s > 0 ? diffs[s - 1] : gradients.bottom ? gradients.bottom + n * bottom_size : nullptr;
+      T* in_diff = s > 0 ? diffs[s - 1] : bottom_diff;
       if (in_diff) stage_backward_data(stage, parameters.weight[s], diffs[s], in_diff);
     }
+    if (bottom_diff) finish_bottom(n * bottom_size, bottom_size, bottom_diff, bottom, gradients);
   }
 }
 

@@ -26,6 +26,8 @@ void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, 
   moving_average_fraction_ = param.moving_average_fraction();
   eps_ = param.eps();
   relu_ = param.relu();
+  relu_gradient_ = relu_ && param.relu_gradient();
+  CHECK(relu_ || param.relu_gradient()) << Title() << "relu_gradient is false, but relu too: leave it out, or set relu";
   const bool reference = param.engine() == FusedBatchNormParameter::REFERENCE;
   kernel_ =
       reference ? &caffe_layers::reference_batch_norm_kernel<Dtype>() : &caffe_layers::pick_batch_norm_kernel<Dtype>();
@@ -91,11 +93,6 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
   } else {
     top[0]->ReshapeLike(x);
   }
-  for (size_t t = 1; t < top.size(); ++t) {
-    CHECK(std::find(bottom.begin(), bottom.end(), top[t]) == bottom.end())
-        << Title() << "the second top is one of the bottoms: must be a blob of its own";
-    top[t]->ReshapeLike(x);
-  }
 }
 
 template <typename Dtype>
@@ -115,7 +112,6 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
   if (top[0] != bottom[0]) return *bottom[0];
   Blob<Dtype> x(bottom[0]->shape());
   x.ShareData(*bottom[0]);
-  for (size_t t = 1; t < top.size(); ++t) top[t]->ShareData(x);  // lets go of the last pass's y
   ShareOutputMemory(x, top[0]);
   output_.ShareData(*top[0]);
   output_address_ = device_data(output_);
@@ -124,11 +120,24 @@ const Blob<Dtype>& FusedBatchNormLayer<Dtype>::KeepInput(const vector<Blob<Dtype
 }
 
 template <typename Dtype>
-void FusedBatchNormLayer<Dtype>::ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
-                                                   const vector<Blob<Dtype>*>& bottom) const {
-  if (bottom.size() < 2 || !propagate_down[1]) return;
-  const bool same_size = bottom[1]->diff()->size() == top[1]->diff()->size();  // a blob may rely on more than count()
-  if (same_size) bottom[1]->ShareDiff(*top[1]);
+Dtype* FusedBatchNormLayer<Dtype>::ResidualGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                                                    const vector<Blob<Dtype>*>& bottom) const {
+  if (bottom.size() < 2 || !propagate_down[1]) return nullptr;
+  const bool same_size = bottom[1]->diff()->size() == top[0]->diff()->size();  // a blob may rely on more than count()
+  if (relu_gradient_ || top[0] == bottom[0] || !same_size) return mutable_device_diff(bottom[1]);
+  bottom[1]->ShareDiff(*top[0]);
+  return nullptr;
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::CheckMask(const Blob<Dtype>& y, const Blob<Dtype>& y_diff) const {
+  const int count = std::min(y.count(), 1024);
+  for (int i = 0; i < count; ++i) {
+    CHECK(y.cpu_data()[i] > 0 || y_diff.cpu_diff()[i] == 0)
+        << Title() << "relu_gradient is false, but the top's gradient is " << y_diff.cpu_diff()[i] << " where the ReLU "
+        << "gave 0: the top's first reader must be a FusedGroupConvolution with bottom_relu: true, and another reader "
+        << "read its second top";
+  }
 }
 
 template <typename Dtype>
@@ -176,8 +185,6 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   const auto parameter_diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
   };
-  const bool skip = top.size() > 1 && top[1]->diff()->head() != SyncedMemory::UNINITIALIZED;
-  if (skip) ShareSkipGradient(top, propagate_down, bottom);
   caffe_layers::BatchNormBackward<Dtype> pass = {};
   pass.shape = shape_;
   pass.x = device_data(top[0] == bottom[0] ? input_ : *bottom[0]);
@@ -186,14 +193,13 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   pass.gamma = device_data(*this->blobs_[kGamma]);
   pass.beta = device_data(*this->blobs_[kBeta]);
   pass.eps = eps_;
-  pass.relu = relu_;
+  pass.relu = relu_gradient_;
   pass.batch_statistics = !use_global_stats_;
   pass.mean = device_data(mean_);
   pass.variance = device_data(variance_);
   pass.y_diff = device_diff(*top[0]);
-  pass.skip_diff = skip ? device_diff(*top[1]) : nullptr;
   pass.x_diff = propagate_down[0] ? mutable_device_diff(bottom[0]) : nullptr;
-  pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? mutable_device_diff(bottom[1]) : nullptr;
+  pass.residual_diff = ResidualGradient(top, propagate_down, bottom);
   pass.gamma_diff = parameter_diff(kGamma);
   pass.beta_diff = parameter_diff(kBeta);
   return pass;
@@ -204,12 +210,12 @@ void FusedBatchNormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
   if (use_global_stats_) LoadGlobalStatistics();
   kernel_->forward(ForwardPass(bottom, top));
   if (!use_global_stats_) UpdateMovingAverage();
-  if (top.size() > 1) top[1]->ShareData(*top[0]);
 }
 
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                               const vector<Blob<Dtype>*>& bottom) {
+  if (relu_ && !relu_gradient_) CheckMask(top[0] == bottom[0] ? output_ : *top[0], *top[0]);
   kernel_->backward(BackwardPass(top, propagate_down, bottom));
 }
 

@@ -1,5 +1,6 @@
 #include "caffe_layers/fused_group_convolution_layer.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "caffe/filler.hpp"
@@ -97,6 +98,11 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
                                        << ": must be that of the top, " << Blob<Dtype>(shape).shape_string();
   }
   top[0]->Reshape(shape);
+  for (size_t t = 1; t < top.size(); ++t) {
+    CHECK(std::find(bottom.begin(), bottom.end(), top[t]) == bottom.end())
+        << layer << "the second top is one of the bottoms: must be a blob of its own";
+    top[t]->ReshapeLike(*bottom[0]);
+  }
   if (!on_gpu() && (reshaped || !kernel_)) PickKernel();
 }
 
@@ -122,12 +128,16 @@ caffe_layers::ChainParameters<Dtype> FusedGroupConvolutionLayer<Dtype>::Paramete
 }
 
 template <typename Dtype>
-caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients(Blob<Dtype>* bottom) const {
+caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients(const vector<Blob<Dtype>*>& top,
+                                                                                 Blob<Dtype>* bottom) const {
+  const bool skip = top.size() > 1 && top[1]->diff()->head() != SyncedMemory::UNINITIALIZED;  // else nobody writes it
   const auto diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
   };
   caffe_layers::ChainGradients<Dtype> gradients;
   gradients.bottom = bottom ? mutable_device_diff(bottom) : nullptr;
+  gradients.skip = skip ? device_diff(*top[1]) : nullptr;
+  gradients.bottom_relu = this->layer_param_.fused_group_convolution_param().bottom_relu();
   for (size_t s = 0; s < chain_.stages.size(); ++s) {
     const int b = WeightBlob(s);
     gradients.weight.push_back(diff(b));
@@ -142,6 +152,7 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& 
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, false));
   const Dtype* residual = bottom.size() > 1 ? bottom[1]->cpu_data() : nullptr;
   kernel_->forward(chain_, bottom[0]->cpu_data(), Parameters(), {top[0]->mutable_cpu_data(), residual}, workspace);
+  if (top.size() > 1) top[1]->ShareData(*bottom[0]);
 }
 
 template <typename Dtype>
@@ -161,12 +172,19 @@ const Dtype* FusedGroupConvolutionLayer<Dtype>::BackwardEpilogue(const vector<Bl
 }
 
 template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::ShareSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) const {
+  const bool written = skip.diff()->head() != SyncedMemory::UNINITIALIZED;
+  if (written && bottom->diff()->size() == skip.diff()->size()) bottom->ShareDiff(skip);
+}
+
+template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
                                                      const vector<bool>& propagate_down,
                                                      const vector<Blob<Dtype>*>& bottom) {
+  if (top.size() > 1 && propagate_down[0]) ShareSkipGradient(*top[1], bottom[0]);
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
   kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), BackwardEpilogue(top, propagate_down, bottom),
-                    Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace);
+                    Gradients(top, propagate_down[0] ? bottom[0] : nullptr), workspace);
 }
 
 #ifdef CPU_ONLY

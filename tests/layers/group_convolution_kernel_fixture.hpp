@@ -38,14 +38,24 @@ std::vector<T> run_forward(const GroupConvolutionKernel<T>& kernel, const GroupC
 /// What parameter gradients hold before backward adds to them.
 constexpr int kBefore = 3;
 
+/// What happens to the bottom's gradient: `skip` (may be empty) is added to it, where it goes itself if `in_place`.
+template <typename T>
+struct BottomFinish {
+  std::vector<T> skip;
+  bool in_place = false, relu = false;
+};
+
 /// Which gradients to ask for: bit 0 bottom, then a bit per stage for its weights and one for its bias.
 template <typename T>
 ChainResults<T> run_backward(const GroupConvolutionKernel<T>& kernel, const GroupConvolutionChain& chain,
-                             const ChainData<T>& data, unsigned asked) {
+                             const ChainData<T>& data, unsigned asked, const BottomFinish<T>& finish = {}) {
   ChainResults<T> results;
   ChainGradients<T> gradients;
   Tensor<T> bottom_diff(bottom_count(chain));
   gradients.bottom = asked & 1 ? bottom_diff.data() : nullptr;
+  if (finish.in_place) std::copy(finish.skip.begin(), finish.skip.end(), bottom_diff.data());
+  gradients.skip = finish.in_place ? bottom_diff.data() : finish.skip.empty() ? nullptr : finish.skip.data();
+  gradients.bottom_relu = finish.relu;
   for (size_t s = 0; s < chain.stages.size(); ++s) {
     results.weight_diff.emplace_back(data.weight[s].size(), kBefore);
     results.bias_diff.emplace_back(data.bias[s].size(), kBefore);
@@ -132,6 +142,33 @@ class GroupConvolutionKernelTest : public ::testing::Test {
       expect_close(top.data(), expected.top.data(), top.size(), rounding_tolerance<T>(), what + ", top");
       expect_results(run_backward(kernel, chain, data, kEverything), expected, kEverything, what);
     });
+  }
+
+  /// Of the reference too: the bottom's gradient with a skip connection's and behind a ReLU.
+  void expect_skip_and_bottom_relu(const GroupConvolutionShape& shape) {
+    const GroupConvolutionChain chain = make_chain(shape);
+    const ChainData<T> data = random_chain_data<T>(chain, 5);
+    const ChainResults<double> plain = reference_results(chain, random_chain_data<double>(chain, 5));
+    const std::vector<T> skip = random_values<T>(bottom_count(chain), 6);
+    for (const bool relu : {false, true}) {
+      for (const BottomFinish<T>& finish :
+           {BottomFinish<T>{{}, false, relu}, BottomFinish<T>{skip, false, relu}, BottomFinish<T>{skip, true, relu}}) {
+        ChainResults<double> expected = plain;
+        for (size_t i = 0; i < skip.size(); ++i) {
+          expected.bottom_diff[i] += finish.skip.empty() ? 0 : skip[i];
+          if (relu && !(data.bottom[i] > 0)) expected.bottom_diff[i] = 0;
+        }
+        const auto check = [&](const GroupConvolutionKernel<T>& kernel) {
+          const std::string what = describe(kernel.name, shape, kEverything) + (relu ? ", relu" : "") +
+                                   (finish.skip.empty() ? ""
+                                    : finish.in_place   ? ", skip in place"
+                                                        : ", skip");
+          expect_results(run_backward(kernel, chain, data, kEverything, finish), expected, kEverything, what);
+        };
+        for_each_fast_kernel(chain, check);
+        check(caffe_layers::group_convolution_kernels<T>().back());
+      }
+    }
   }
 
   /// Of the reference too.

@@ -154,4 +154,30 @@ TYPED_TEST(FusedGroupConvolutionGradientTest, ExhaustiveGradientWithResidualAndR
   omp_set_num_threads(threads);
 }
 
+/// With bottom_relu the bottom is positive, for what a ReLU keeps back has no derivative to find.
+TYPED_TEST(FusedGroupConvolutionGradientTest, ExhaustiveGradientWithASecondTop) {
+  SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);  // as above
+  for (const char* line : {"block 2x4x3x4 | 4 g4 k3 p1 | 6 g2 i2 | out i2", "stride 1x4x5x4 | 4 g4 k3 s2 p1 | 2",
+                           "pointwise 2x4x2x3 | 6 g2", "dense 1x9x4x4 | 9 k3 p1", "shortcut 1x4x4x4 | 4 g2 s2"}) {
+    GroupConvolutionShape shape = caffe_layers_test::parse_shape(line);
+    for (const bool relu : {false, true}) {
+      shape.param.set_bottom_relu(relu);
+      for (auto engine : {FusedGroupConvolutionParameter::REFERENCE, FusedGroupConvolutionParameter::DEFAULT}) {
+        SCOPED_TRACE(line);
+        LayerUnderTest<Dtype> test(shape, engine);
+        Blob<Dtype> again;
+        for (int i = 0; relu && i < test.bottom.count(); ++i) {
+          test.bottom.mutable_cpu_data()[i] = std::abs(test.bottom.cpu_data()[i]) + 1;
+        }
+        GradientChecker<Dtype> checker(1e-2, 2e-3);
+        checker.CheckGradientExhaustive(test.layer.get(), {&test.bottom}, {&test.top, &again});
+      }
+    }
+  }
+  omp_set_num_threads(threads);
+}
+
 }  // namespace caffe

@@ -63,6 +63,7 @@ TYPED_TEST(GroupConvolutionKernelTest, FastKernelsMatchReferenceOnLargeTensors) 
     ASSERT_GE(values * sizeof(float), size_t(caffe_layers::kStreamedBytes)) << shape.name;
     this->expect_reference_results(shape);
     this->expect_residual_and_relu(shape);
+    this->expect_skip_and_bottom_relu(shape);
   }
 }
 
@@ -70,6 +71,12 @@ TYPED_TEST(GroupConvolutionKernelTest, AllAddTheResidualAndTakeTheRelu) {
   for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
     if (shape.name.find("edge") != 0 && shape.name.find("igcv2-c64-") != 0) continue;
     this->expect_residual_and_relu(shape);
+  }
+}
+
+TYPED_TEST(GroupConvolutionKernelTest, AllAddTheSkipConnectionAndTakeTheBottomsRelu) {
+  for (const GroupConvolutionShape& shape : group_convolution_shapes(1)) {
+    this->expect_skip_and_bottom_relu(shape);
   }
 }
 
@@ -124,6 +131,7 @@ TYPED_TEST(GroupConvolutionKernelTest, MoreThreadsThanImages) {
       omp_set_num_threads(count);
       this->expect_reference_results(parse_shape(line));
       this->expect_residual_and_relu(parse_shape(line));
+      this->expect_skip_and_bottom_relu(parse_shape(line));
     }
   }
   omp_set_num_threads(threads);

@@ -33,6 +33,7 @@ class GroupConvolutionKernelWinogradTest : public GroupConvolutionKernelTest<T> 
     this->for_each_fast_kernel(chain, [&](const GroupConvolutionKernel<T>& k) { kernels += is_winograd(k.name); });
     ASSERT_GE(kernels, 2) << line << ": not taken";  // at least portable and 512 bits
     this->expect_reference_results(shape);
+    this->expect_skip_and_bottom_relu(shape);
   }
 };
 TYPED_TEST_CASE(GroupConvolutionKernelWinogradTest, caffe::TestDtypes);

@@ -14,12 +14,13 @@ namespace caffe {
  * @brief BatchNorm + Scale [+ Eltwise sum with a residual] [+ ReLU] in one layer that reads and writes memory once:
  * y = relu(gamma * (x - mean) / sqrt(variance + eps) + beta + residual), per channel.
  *
- * bottom: x, N x C [x ...], and optionally the residual, of the same shape. top: y, of the same shape, and optionally
- * the same y once more for a second reader (a skip connection): their gradients are added on the way, where Caffe's
- * Split layer would need passes of its own. top[0] may be bottom[0]: x and y then share their gradient's memory, and
- * the layer keeps x for the backward pass by giving the blob another memory for y (no copy). With a residual and two
- * tops, the residual's gradient takes the place of the second top's: along a row of blocks the gradient of the skip
- * connections stays in one memory.
+ * bottom: x, N x C [x ...], and optionally the residual, of the same shape. top: y, of the same shape. top[0] may be
+ * bottom[0]: x and y then share their gradient's memory, and the layer keeps x for the backward pass by giving the blob
+ * another memory for y (no copy).
+ *
+ * relu_gradient: false leaves the ReLU's gradient to the reader of y, FusedGroupConvolution with bottom_relu. The
+ * residual's gradient then is y's, in the same memory unless the layer works in place. Backward ends with a message if
+ * y's gradient is not zero where y is.
  *
  * Statistics are those of stock BatchNorm: mean and variance of the batch (TRAIN), or of the moving averages (TEST, or
  * use_global_stats: true). Parameter blobs: mean and variance sums (C), their common factor (1), as in stock BatchNorm,
@@ -39,8 +40,7 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   const char* type() const override { return "FusedBatchNorm"; }
   int MinBottomBlobs() const override { return 1; }
   int MaxBottomBlobs() const override { return 2; }
-  int MinTopBlobs() const override { return 1; }
-  int MaxTopBlobs() const override { return 2; }
+  int ExactNumTopBlobs() const override { return 1; }
 
  protected:
   void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
@@ -61,6 +61,7 @@ class FusedBatchNormLayer : public Layer<Dtype> {
 
   caffe_layers::BatchNormShape shape_;
   bool use_global_stats_, relu_;
+  bool relu_gradient_;  ///< taken by this layer
   Dtype moving_average_fraction_, eps_;
   /// What the last forward pass normalised by (the variance is the biased one).
   Blob<Dtype> mean_, variance_;
@@ -74,10 +75,11 @@ class FusedBatchNormLayer : public Layer<Dtype> {
 
   /// x; in place it moves to input_, and y gets other memory.
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  /// Lets the residual's gradient, if there is one and it is asked for, overwrite the second top's. Not to be called
-  /// where nobody writes that: a pass would find the last one's result there.
-  void ShareSkipGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
-                         const vector<Blob<Dtype>*>& bottom) const;
+  /// Where the residual's gradient is to be written; null if it is not asked for, or is y's: then they share memory.
+  Dtype* ResidualGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                          const vector<Blob<Dtype>*>& bottom) const;
+  /// Ends with a message if, among the first values, the reader of y has not taken the ReLU's gradient.
+  void CheckMask(const Blob<Dtype>& y, const Blob<Dtype>& y_diff) const;
   /// In place: gives y memory as large as x's. The one that x had in the pass before, where the layer in front wrote x
   /// into y's last one; else, where that layer brings memory of its own each time, y's last one, unless a data layer
   /// has exchanged it or another layer holds it, as one that works on the same blob may for its x; else a new one.

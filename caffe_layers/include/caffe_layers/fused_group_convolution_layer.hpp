@@ -16,11 +16,14 @@ namespace caffe {
  * norm is folded into the weights, also what follows it: relu(y + residual).
  *
  * bottom: x, N x C x H x W; optionally the residual, shaped as the top. top: N x num_output of the last stage x its
- * output height x width, where per stage output = (input + 2 * pad - dilation * (kernel_size - 1) - 1) / stride + 1.
+ * output height x width, where per stage output = (input + 2 * pad - dilation * (kernel_size - 1) - 1) / stride + 1;
+ * optionally x once more (the same memory) for a second reader, a skip connection: its gradient is added to x's while
+ * that is written, where Caffe's Split layer would need passes of its own. On the CPU the two gradients share memory.
  *
  * FusedGroupConvolutionParameter has per stage what stock Convolution has (num_output, group, kernel_size, stride, pad,
  * dilation, bias_term, fillers), the permutation its input is read through, and a permutation of the last output;
- * relu: max(y, 0) after the residual.
+ * relu: max(y, 0) after the residual; bottom_relu: x is the top of a ReLU that leaves its gradient to this layer
+ * (FusedBatchNorm's relu_gradient: false), so x's gradient, with the second top's, is zero where x is not positive.
  *
  * Parameter blobs, in this order for each stage: weights, num_output x input channels / group x kernel_size x
  * kernel_size, then a bias of num_output values unless bias_term is false: what a stock Convolution per stage would
@@ -39,7 +42,8 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   const char* type() const override { return "FusedGroupConvolution"; }
   int MinBottomBlobs() const override { return 1; }
   int MaxBottomBlobs() const override { return 2; }
-  int ExactNumTopBlobs() const override { return 1; }
+  int MinTopBlobs() const override { return 1; }
+  int MaxTopBlobs() const override { return 2; }
 
  protected:
   void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) override;
@@ -69,7 +73,10 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   const int* ChannelTables();
   /// Parameters and gradients on the current device; bottom null: its gradient is not asked for.
   caffe_layers::ChainParameters<Dtype> Parameters() const;
-  caffe_layers::ChainGradients<Dtype> Gradients(Blob<Dtype>* bottom) const;
+  caffe_layers::ChainGradients<Dtype> Gradients(const vector<Blob<Dtype>*>& top, Blob<Dtype>* bottom) const;
+  /// Lets the bottom's gradient take the place of the second top's, unless nobody writes that: a pass would then find
+  /// the last one's result there.
+  void ShareSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) const;
   /// Writes the residual's gradient if asked for; returns the convolutions'.
   const Dtype* BackwardEpilogue(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                 const vector<Blob<Dtype>*>& bottom);

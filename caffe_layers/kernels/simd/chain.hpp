@@ -232,6 +232,19 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   }
 }
 
+/// One image's share of backward. Stages that cannot finish the bottom's gradient as they write it write it to scratch
+/// memory.
+template <typename T>
+void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wanted& want, T* bottom_diff) {
+  const FusedStage& first = image.chain.stages[0];
+  const Finish<T> finish = image.bottom_finish;
+  const bool apart = bottom_diff && finish.any() && is_spatial(first) && !is_direct<T>(first);
+  image.bottom_diff = apart ? image.scratch.bottom_diff.data : bottom_diff;
+  if (apart) image.bottom_finish = {};
+  run_backward(image, gradients, want);
+  if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
+}
+
 template <typename T>
 void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
               const FusedGradients<T>& gradients, void* workspace) {
@@ -241,7 +254,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
   const Wanted want = wanted(chain, gradients);
   const ptrdiff_t bottom_size = static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width;
-  const bool streamed = is_streamed(gradients.bottom, chain.batch * bottom_size, first.in_width);
+  const Finish<T> finish = bottom_finish(chain, bottom, gradients);
 #pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
   for (int part = 0; part < chain.threads; ++part) {
     const Scratch<T> scratch = memory.scratch(workspace, part);
@@ -253,11 +266,10 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
          n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
       Image<T> image = {chain, parameters, shared, scratch};
       image.rows = last.out_height;
-      image.bottom_diff_streamed = streamed;
+      image.bottom_finish = finish;
       image.bottom = bottom + n * bottom_size;
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
-      if (gradients.bottom) image.bottom_diff = gradients.bottom + n * bottom_size;
-      run_backward(image, gradients, want);
+      backward_image(image, gradients, want, gradients.bottom ? gradients.bottom + n * bottom_size : nullptr);
     }
     end_streams();
   }

@@ -131,10 +131,10 @@ inline Plane<T> plane_at(const Planes<const T>& planes, int c, int channels, int
   return {planes.at(c), height, width, plane_ahead(planes, c, channels, height * width)};
 }
 
-/// TRANSPOSED: from the output's gradient to the input's.
+/// TRANSPOSED: from the output's gradient to the input's. `first_out`: the group's first channel in `out`.
 template <typename T>
 DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group, const Planes<const T>& in,
-                            const Planes<T>& out, const T* zeros) {
+                            const Planes<T>& out, int first_out, const T* zeros) {
   DirectGroup<T> result;
   result.zeros = zeros;
   result.inputs = transposed ? stage.group_outputs : stage.group_inputs;
@@ -145,7 +145,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
   for (int i = 0; i < result.inputs; ++i) {
     result.in[i] = plane_at(in, group * result.inputs + i, stage.group * result.inputs, height, width);
   }
-  for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(group * result.outputs + o);
+  for (int o = 0; o < result.outputs; ++o) result.out[o] = out.at(first_out + o);
   return result;
 }
 
@@ -216,14 +216,14 @@ void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T*
           weight + static_cast<ptrdiff_t>(9) * g, bias ? bias[g] : T(0), out.at(g), nullptr);
       continue;
     }
-    const DirectGroup<T> group = direct_group(stage, false, g, in, out, zeros);
     const int o = g * stage.group_outputs;
+    const DirectGroup<T> group = direct_group(stage, false, g, in, out, o, zeros);
     direct<T, STRIDE, kDirectOutputs<STRIDE>>(group, 0, first_row, rows,
                                               weight + static_cast<ptrdiff_t>(9) * o * stage.group_inputs,
                                               bias ? bias + o : nullptr);
   }
   for (int c = 0; c < stage.out_channels && finish.any(); ++c) {
-    finish_run(finish, out.at(c), pixels);
+    finish_run<T>(finish, out.at(c), out.at(c), pixels);
   }
 }
 

@@ -189,18 +189,20 @@ inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zero
   });
 }
 
-/// Stride 2, from the gradients of `outputs` planes back to one input of height x width.
+/// Stride 2, from the gradients of `outputs` planes back to one input of height x width. Meanwhile the second-level
+/// cache begins to fetch as much from `ahead`; null: nothing.
 template <typename T>
 void direct_transposed(const Plane<T>* out_diff, int outputs, const T* zeros, const T* weight, int weight_stride,
-                       int height, int width, T* in_diff, bool streamed) {
+                       int height, int width, T* in_diff, const T* ahead, bool streamed) {
   const int rows = out_diff->height;
   if (in_pairs<T, 2>(width, out_diff->width)) {
-    return transposed_pairs<T>(out_diff, outputs, weight, weight_stride, height, in_diff, streamed);
+    return transposed_pairs<T>(out_diff, outputs, weight, weight_stride, height, in_diff, ahead, streamed);
   }
   if (rows == 1) {
     return transposed_rows<T, 1>(out_diff, outputs, zeros, 0, weight, weight_stride, height, width, in_diff, streamed);
   }
   for (int row = 0; row < rows; row += 2) {
+    if (ahead) fetch_run<false>(ahead + static_cast<ptrdiff_t>(2) * row * width, 4 * width);
     transposed_rows<T, 2>(out_diff, outputs, zeros, smaller(row, rows - 2), weight, weight_stride, height, width,
                           in_diff, streamed);
   }
@@ -240,38 +242,54 @@ void transpose_direct_weights(const FusedStage& stage, const T* weight, T* trans
   }
 }
 
-/// in_diff = the gradient to the input of one image, one group. `weight` and `transposed` are those of all groups.
+/// in_diff, from its channel `first` on, = the gradient to the input of one image, one group. `weight` and `transposed`
+/// are those of all groups; `ahead`: a plane that the caches begin to fetch, may be null.
 template <typename T>
 void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_diff, int group, const T* weight,
-                           const T* transposed, const Planes<T>& in_diff, bool streamed, const T* zeros) {
+                           const T* transposed, const Planes<T>& in_diff, int first, const T* ahead, bool streamed,
+                           const T* zeros) {
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
   if (stage.stride == 1 && is_depthwise(stage)) {
     const int height = stage.in_height, width = stage.in_width;  // the output's too
     const Depthwise<T> run = choose_depthwise<T, 1>(width, width);
     return run(plane_at(out_diff, group, stage.group, height, width), 0, height, width, transposed + weights, T(0),
-               in_diff.at(group), plane_ahead(in_diff, group, stage.group, height * width));
+               in_diff.at(first), ahead);
   }
-  const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, zeros);
+  const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, first, zeros);
   if (stage.stride == 1) {
+    if (ahead) fetch_run<false>(ahead, static_cast<ptrdiff_t>(inputs) * stage.in_height * stage.in_width);
     return direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, transposed + weights, nullptr);
   }
   for (int i = 0; i < inputs; ++i) {
     direct_transposed(planes.in, outputs, zeros, weight + weights + 9 * i, 9 * inputs, stage.in_height, stage.in_width,
-                      planes.out[i], streamed);
+                      planes.out[i], i == 0 ? ahead : nullptr, streamed);
   }
 }
 
 /// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: from
-/// transpose_direct_weights.
+/// transpose_direct_weights. What is added to in_diff may lie there, and some pixels are computed twice: such results
+/// go by way of `planes`, for one group.
 template <typename T>
 void direct_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
-                     const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff, bool streamed,
-                     const T* zeros) {
+                     const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff,
+                     const Finish<T>& finish, const Planes<T>& planes, const T* zeros) {
   WeightSums<T> sums(weight_diff);
+  const int inputs = stage.group_inputs, pixels = stage.in_height * stage.in_width;
   for (int g = 0; g < stage.group; ++g) {
     if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);
-    if (in_diff.data) direct_input_gradient(stage, out_diff, g, weight, transposed, in_diff, streamed, zeros);
+    if (!in_diff.data) continue;
+    const int first = g * inputs;
+    const T* ahead = plane_ahead(in_diff, first, stage.in_channels, pixels);
+    if (!finish.any()) {
+      const bool fetched = stage.stride == 1 && is_depthwise(stage);
+      direct_input_gradient<T>(stage, out_diff, g, weight, transposed, in_diff, first, fetched ? ahead : nullptr,
+                               finish.streamed, zeros);
+      continue;
+    }
+    direct_input_gradient<T>(stage, out_diff, g, weight, transposed, planes, 0,
+                             finish.residual ? finish.residual_at(ahead) : ahead, false, zeros);
+    for (int i = 0; i < inputs; ++i) finish_run<T>(finish, planes.at(i), in_diff.at(first + i), pixels);
   }
 }
 

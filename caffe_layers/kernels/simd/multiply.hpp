@@ -30,19 +30,22 @@ inline void list_planes(const Planes<T>& planes, int channels, T** list) {
   for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
 }
 
-/// What is done to results before they are stored: those of the last stage get the residual and the ReLU.
+/// What is done to results before they are stored: those of the last stage get the residual and the ReLU; the bottom's
+/// gradient gets the skip connection's, and is zero where the bottom is not positive.
 template <typename T>
 struct Finish {
-  const T* residual;  ///< laid out as top; null: none
+  const T* residual;  ///< laid out as top; may be where the results go; null: none
   const T* top;       ///< null: of another stage
   bool relu;
   bool streamed;    ///< is_streamed(top)
   bool whole;       ///< all of the image: what follows in a plane is not another thread's
   const T* ahead;   ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
   int ahead_lines;  ///< for each line of results, at most 2
+  const T* mask;    ///< zero where this is not positive; laid out as top; null: nowhere
 
   const T* residual_at(const T* to) const { return residual + (to - top); }
-  bool any() const { return residual || relu; }
+  const T* mask_at(const T* to) const { return mask + (to - top); }
+  bool any() const { return residual || relu || mask; }
 };
 
 template <typename T>
@@ -50,16 +53,27 @@ inline Vector<T> positive_part(Vector<T> x) {
   return x < Vector<T>{} ? Vector<T>{} : x;
 }
 
-/// Does it to `count` results that are stored already.
+/// The result of which y is the first `lanes` lanes, or if WHOLE all.
+template <typename T, bool WHOLE>
+ALWAYS_INLINE Vector<T> finished(const Finish<T>& finish, Vector<T> y, const T* to, int lanes) {
+  const auto at = [=](const T* from) { return WHOLE ? load(from) : load_first(from, lanes); };
+  if (finish.residual) y += at(finish.residual_at(to));
+  if (finish.relu) y = positive_part<T>(y);
+  if (finish.mask) y = at(finish.mask_at(to)) > Vector<T>{} ? y : Vector<T>{};
+  return y;
+}
+
+/// Does it to `count` results on their way; they may be where they go.
 template <typename T>
-inline void finish_run(const Finish<T>& finish, T* to, ptrdiff_t count) {
-  if (!finish.any()) return;
-  for (ptrdiff_t i = 0; i < count; i += kLanes<T>) {
-    const int lanes = static_cast<int>(smaller<ptrdiff_t>(count - i, kLanes<T>));
-    Vector<T> y = load_first(to + i, lanes);
-    if (finish.residual) y += load_first(finish.residual_at(to + i), lanes);
-    store_first(to + i, finish.relu ? positive_part<T>(y) : y, lanes);
+inline void finish_run(const Finish<T>& finish, const T* from, T* to, ptrdiff_t count) {
+  if (from == to && !finish.any()) return;
+  const bool streamed = finish.streamed && from != to;
+  ptrdiff_t i = 0;
+  for (; i + kLanes<T> <= count; i += kLanes<T>) {
+    store(to + i, finished<T, true>(finish, load(from + i), to + i, 0), streamed);
   }
+  const int left = static_cast<int>(count - i);
+  if (left) store_first(to + i, finished<T, false>(finish, load_first(from + i, left), to + i, left), left);
 }
 
 /// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
@@ -128,7 +142,7 @@ ALWAYS_INLINE void add_products(const T* const* in, ptrdiff_t in_at, const T* we
   }
 }
 
-/// The residual and the ReLU.
+/// The residual, the ReLU and the mask.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
 ALWAYS_INLINE void finish_columns(const Finish<T>& finish, T* const* out, int column, int lanes,
                                   Vector<T> (*sum)[VECTORS]) {
@@ -147,6 +161,16 @@ ALWAYS_INLINE void finish_columns(const Finish<T>& finish, T* const* out, int co
     for (int b = 0; b < BLOCK; ++b) {
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) sum[b][v] = positive_part<T>(sum[b][v]);
+    }
+  }
+  if (finish.mask) {
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCK; ++b) {
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) {
+        const T* from = finish.mask_at(out[b] + column + v * kLanes<T>);
+        sum[b][v] = (WHOLE ? load(from) : load_first(from, lanes)) > Vector<T>{} ? sum[b][v] : Vector<T>{};
+      }
     }
   }
 }

@@ -102,8 +102,9 @@ void weight_gradient_pairs_stride_2(const Plane<T>& in, const T* out_diff, int h
 /// As direct_transposed: the gradients of two rows of outputs and those below go to four rows of the input.
 template <typename T>
 void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, int weight_stride, int height, T* in_diff,
-                      bool streamed) {
+                      const T* ahead, bool streamed) {
   for (int y = 0; y < out_diff->height; y += 2) {
+    if (ahead) fetch_run<false>(ahead + static_cast<ptrdiff_t>(2 * y) * kLanes<T>, 4 * kLanes<T>);
     Vector<T> sum[4] = {};  // even and odd pixels of the even rows, then of the odd rows
     const T* w = weight;
     for (int o = 0; o < outputs; ++o, w += weight_stride) {

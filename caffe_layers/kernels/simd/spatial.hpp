@@ -100,7 +100,7 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
       for (int o = 0; o < outputs && staged; ++o) {
         T* to = out.at(first + o) + at;
         copy_rows(scratch.planes[o], split.pitch, count, width, to, width);
-        finish_run(finish, to, static_cast<ptrdiff_t>(count) * width);
+        finish_run<T>(finish, to, to, static_cast<ptrdiff_t>(count) * width);
       }
     }
   }

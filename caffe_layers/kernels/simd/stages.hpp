@@ -20,7 +20,8 @@ struct Image {
   const T* residual;
   const T* top_diff;
   T* bottom_diff;
-  bool top_streamed, bottom_diff_streamed;
+  Finish<T> bottom_finish;  ///< of bottom_diff
+  bool top_streamed;
   const T* bottom_ahead;  ///< of the image that comes after this one
   int lines_ahead;        ///< of it with each line of the top
   int first_row, rows;    ///< of the top; less than the whole only in chains without a second spatial stage
@@ -123,7 +124,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const Scratch<T>& scratch = image.scratch;
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const Region region = {1, pixels, 0, 0};
-  const Finish<T> none = {};
+  const Finish<T> finish = s == 0 && image.bottom_finish.any() ? image.bottom_finish : Finish<T>{};
   list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
     const T* const* dy = scratch.out_diff + g * outputs;
@@ -133,7 +134,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
     }
     if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {
-      multiply<T>(region, 1, {outputs, inputs, image.shared.transposed[s] + weights, nullptr, &none}, dy,
+      multiply<T>(region, 1, {outputs, inputs, image.shared.transposed[s] + weights, nullptr, &finish}, dy,
                   scratch.in_diff + g * inputs);
     }
   }
@@ -145,16 +146,17 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const FusedStage& stage = image.chain.stages[s];
   const Scratch<T>& scratch = image.scratch;
   const Planes<const T> output_diff = image.output_diff(s, 0);
+  const Finish<T> finish = s == 0 ? image.bottom_finish : Finish<T>{};
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
   if (is_strided<T>(stage)) {
     list_gradient_planes(image, gradients, input_wanted, s, 0);
     const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
     run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
-        input_wanted ? scratch.in_diff : nullptr, s == 0 && image.bottom_diff_streamed);
+        input_wanted ? scratch.in_diff : nullptr, finish.streamed);
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
-                    weight_diff, input_diff, s == 0 && image.bottom_diff_streamed, scratch.spatial.zeros);
+                    weight_diff, input_diff, finish, scratch.bottom_diff, scratch.spatial.zeros);
   } else {
     if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
     if (input_wanted) {

@@ -125,7 +125,9 @@ void strided_forward(const FusedStage& stage, const T* const* in, const T* weigh
   for (int g = 0; g < stage.group; ++g, in += INPUTS, out += outputs) {
     strided_group<T, INPUTS>(pixels, in, first_row, rows, outputs, weight + g * outputs * INPUTS,
                              bias ? bias + g * outputs : nullptr, out, streamed, g + 1 < stage.group);
-    for (int o = 0; o < outputs; ++o) finish_run(finish, out[o], static_cast<ptrdiff_t>(rows) * stage.out_width);
+    for (int o = 0; o < outputs; ++o) {
+      finish_run<T>(finish, out[o], out[o], static_cast<ptrdiff_t>(rows) * stage.out_width);
+    }
   }
 }
 

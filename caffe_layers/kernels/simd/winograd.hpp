@@ -125,7 +125,7 @@ struct WinogradGradients {
   const FusedStage& stage;
   Images<const T> in, out_diff;
   Images<T> in_diff;
-  bool streamed;  ///< in_diff
+  Finish<T> finish;  ///< of in_diff
   T *weight, *bias;
 
   /// Of one group from one job; those of parameters are added to the scratch memory's.
@@ -139,7 +139,6 @@ struct WinogradGradients {
     }
     if (bias) add_bias_gradients(job.tiles, group, scratch.bias_diff);
     if (in_diff.planes.data) {
-      const Finish<T> finish = {nullptr, nullptr, false, streamed, false, nullptr, 0};
       job.template transform<InputTransform>(out_diff, group * outputs, outputs, scratch.outputs);
       job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), matrix_pitch<T>(inputs, outputs),
                          scratch.outputs, outputs, scratch.inputs, inputs);
@@ -184,14 +183,11 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
   const WinogradShared<T> shared = memory.shared(workspace);
   const FusedStage& stage = chain.stages[0];
   const TileJobs<T> jobs(chain, true);
-  const Images<T> in_diff = bottom_images(chain, gradients.bottom);
-  const bool streamed =
-      is_streamed(gradients.bottom, in_diff.channels * chain.batch * in_diff.planes.pitch, stage.in_width);
   const WinogradGradients<T> wanted = {stage,
                                        bottom_images(chain, bottom),
                                        top_images(chain, top_diff),
-                                       in_diff,
-                                       streamed,
+                                       bottom_images(chain, gradients.bottom),
+                                       bottom_finish(chain, bottom, gradients),
                                        gradients.weight[0],
                                        gradients.bias[0]};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);

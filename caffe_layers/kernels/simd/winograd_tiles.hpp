@@ -212,12 +212,10 @@ void planes_to_line(const T* planes, ptrdiff_t pitch, int tiles, T* line) {
 template <typename T>
 ALWAYS_INLINE void finish_and_store(Vector<T> y, const Finish<T>& finish, T* to, int lanes) {
   if (lanes < kLanes<T>) {
-    store_first(to, y, lanes);
-    finish_run(finish, to, lanes);
-    return;
+    store_first(to, finished<T, false>(finish, y, to, lanes), lanes);
+  } else {
+    store(to, finished<T, true>(finish, y, to, lanes), finish.streamed);
   }
-  if (finish.residual) y += load(finish.residual_at(to));
-  store(to, finish.relu ? positive_part<T>(y) : y, finish.streamed);
 }
 
 /// The rows of a channel from its six lines.

@@ -42,6 +42,7 @@ struct Scratch {
   T **out, **in_diff;
   Buffer<T> value[kFusedMaxStages], diff[kFusedMaxStages];
   T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];
+  Planes<T> bottom_diff;  ///< before it is finished: of a group (direct.hpp) or the image; none where 1x1 comes first
   static Scratch take(Arena* arena, const FusedChain& chain, bool backward);
 };
 
@@ -84,6 +85,14 @@ Buffer<T> take_buffer(Arena* arena, const FusedChain& chain, int s) {
   const int pixels = image ? round_up(stage.out_height * stage.out_width, kLanes<T>) : tile_pixels<T>(chain);
   const ptrdiff_t pitch = pixels + kLanes<T>;  // keeps the channels out of each other's cache sets
   return {arena->take<T>(stage.out_channels * pitch), pitch, image};
+}
+
+template <typename T>
+Planes<T> take_bottom_diff(Arena* arena, const FusedChain& chain) {
+  const FusedStage& first = chain.stages[0];
+  const ptrdiff_t pixels = static_cast<ptrdiff_t>(first.in_height) * first.in_width;
+  const int channels = is_direct<T>(first) ? first.group_inputs : is_spatial(first) ? first.in_channels : 0;
+  return {arena->take<T>(channels * pixels), pixels, nullptr};
 }
 
 template <typename T>
@@ -150,6 +159,7 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
       scratch.bias_diff[s] = arena->take<T>(stage.out_channels);
     }
   }
+  if (backward) scratch.bottom_diff = take_bottom_diff<T>(arena, chain);
   scratch.in = arena->take<const T*>(channels);
   scratch.out_diff = arena->take<const T*>(channels);
   scratch.out = arena->take<T*>(channels);
@@ -161,6 +171,16 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
 template <typename T>
 inline void add_part(const T* part, ptrdiff_t count, T* sums) {
   for (ptrdiff_t i = 0; sums && i < count; ++i) sums[i] += part[i];
+}
+
+/// How the bottom's gradient is written. Past the caches, unless it is read there first.
+template <typename T>
+Finish<T> bottom_finish(const FusedChain& chain, const T* bottom, const FusedGradients<T>& gradients) {
+  const FusedStage& first = chain.stages[0];
+  const ptrdiff_t size = static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width;
+  const bool streamed = is_streamed(gradients.bottom, chain.batch * size, first.in_width);
+  return {gradients.skip, gradients.bottom, false, streamed && gradients.skip != gradients.bottom,
+          true,           nullptr,          0,     gradients.bottom_relu ? bottom : nullptr};
 }
 
 /// The pieces of one call's scratch memory: what Shared::take and Scratch::take take from an arena.
