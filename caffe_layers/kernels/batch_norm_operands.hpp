@@ -36,9 +36,8 @@ struct BatchNormBackward {
   bool batch_statistics;
   const T *mean, *variance;
   const T* y_diff;
-  const T* skip_diff;         // added to y_diff; null: none
-  T* x_diff;                  // overwritten; may be y_diff or skip_diff
-  T* residual_diff;           // overwritten; may be skip_diff
+  T* x_diff;                  // overwritten; may be y_diff
+  T* residual_diff;           // overwritten
   T *gamma_diff, *beta_diff;  // added to
 };
 

@@ -147,20 +147,18 @@ enum class Mask { kNone, kSignOfX, kSignOfY };
 /// The gradient in front of the ReLU, for one channel of one image.
 template <typename T, Mask kMask, bool kSkip>
 struct Gradient {
-  const T *x, *y, *y_diff, *skip_diff;
+  const T *x, *y, *y_diff;
   Affine<T> norm;
 
   Gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, size_t first)
       : x(p.x + first),
         y(kMask == Mask::kSignOfY ? p.y + first : nullptr),
         y_diff(p.y_diff + first),
-        skip_diff(kSkip ? p.skip_diff + first : nullptr),
         norm(norm) {}
 
   template <typename V>
   V operator()(V, int i) const {
     V g = load<V>(y_diff + i);
-    if (kSkip) g += load<V>(skip_diff + i);
     if (kMask == Mask::kSignOfX) g = norm(load<V>(x + i)) > T(0) ? g : V();
     if (kMask == Mask::kSignOfY) g = load<V>(y + i) > T(0) ? g : V();
     return g;
@@ -170,7 +168,6 @@ struct Gradient {
   void fetch_ahead(V, size_t i) const {
     fetch<V>(x + i);
     fetch<V>(y_diff + i);
-    if (kSkip) fetch<V>(skip_diff + i);
     if (kMask == Mask::kSignOfY) fetch<V>(y + i);
   }
 };
@@ -279,10 +276,7 @@ void backward(const BatchNormBackward<T>& p) {
 
 template <typename T>
 void backward(const BatchNormBackward<T>& p) {
-  if (p.skip_diff)
-    backward<T, true>(p);
-  else
-    backward<T, false>(p);
+  backward<T, false>(p);
 }
 
 }  // namespace

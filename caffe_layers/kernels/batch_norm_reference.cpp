@@ -49,7 +49,7 @@ void backward(const BatchNormBackward<T>& p) {
     const auto gradient = [&](size_t i) {
       const double y = p.residual ? double(p.relu ? p.y[i] : T(0)) : p.gamma[c] * normalised(i) + p.beta[c];
       if (p.relu && !(y > 0)) return 0.0;
-      return double(p.y_diff[i]) + (p.skip_diff ? p.skip_diff[i] : T(0));
+      return double(p.y_diff[i]);
     };
     double sum = 0, products = 0;
     for_channel(p.shape, c, [&](size_t i) {

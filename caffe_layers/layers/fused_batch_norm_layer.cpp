@@ -191,7 +191,6 @@ caffe_layers::BatchNormBackward<Dtype> FusedBatchNormLayer<Dtype>::BackwardPass(
   pass.mean = device_data(mean_);
   pass.variance = device_data(variance_);
   pass.y_diff = device_diff(*top[0]);
-  pass.skip_diff = skip ? device_diff(*top[1]) : nullptr;
   pass.x_diff = propagate_down[0] ? mutable_device_diff(bottom[0]) : nullptr;
   pass.residual_diff = bottom.size() > 1 && propagate_down[1] ? mutable_device_diff(bottom[1]) : nullptr;
   pass.gamma_diff = parameter_diff(kGamma);

@@ -122,12 +122,16 @@ caffe_layers::ChainParameters<Dtype> FusedGroupConvolutionLayer<Dtype>::Paramete
 }
 
 template <typename Dtype>
-caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients(Blob<Dtype>* bottom) const {
+caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients(const vector<Blob<Dtype>*>& top,
+                                                                            Blob<Dtype>* bottom) {
   const auto diff = [this](int blob) {
     return this->param_propagate_down_[blob] ? mutable_device_diff(this->blobs_[blob].get()) : nullptr;
   };
   caffe_layers::ChainGradients<Dtype> gradients;
   gradients.bottom = bottom ? mutable_device_diff(bottom) : nullptr;
+  const bool skip = top.size() > 1 && top[1]->diff()->head() != SyncedMemory::UNINITIALIZED;
+  gradients.skip = skip ? device_diff(*top[1]) : nullptr;
+  gradients.bottom_relu = this->layer_param_.fused_group_convolution_param().bottom_relu();
   for (size_t s = 0; s < chain_.stages.size(); ++s) {
     const int b = WeightBlob(s);
     gradients.weight.push_back(diff(b));
@@ -166,7 +170,7 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>&
                                                      const vector<Blob<Dtype>*>& bottom) {
   void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
   kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), BackwardEpilogue(top, propagate_down, bottom),
-                    Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace);
+                    Gradients(top, propagate_down[0] ? bottom[0] : nullptr), workspace);
 }
 
 #ifdef CPU_ONLY

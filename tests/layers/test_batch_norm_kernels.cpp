@@ -49,10 +49,8 @@ struct Passes {
     const T eps = T(1e-5);
     kernel.forward({shape, x.data(), o.residual ? residual.data() : nullptr, gamma.data(), beta.data(), eps, o.relu,
                     o.batch_statistics, mean.data(), variance.data(), y.data()});
-    std::vector<T>& residual_to = o.in_place && o.skip ? skip_diff : residual_diff;
     kernel.backward({shape, x.data(), y.data(), o.residual, gamma.data(), beta.data(), eps, o.relu, o.batch_statistics,
-                     mean.data(), variance.data(), y_diff.data(), o.skip ? skip_diff.data() : nullptr,
-                     o.in_place ? y_diff.data() : x_diff.data(), o.residual ? residual_to.data() : nullptr,
+                     mean.data(), variance.data(), y_diff.data(), o.in_place ? y_diff.data() : x_diff.data(), o.residual ? residual_diff.data() : nullptr,
                      gamma_diff.data(), beta_diff.data()});
   }
 

@@ -69,7 +69,7 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   const int* ChannelTables();
   /// Parameters and gradients on the current device; bottom null: its gradient is not asked for.
   caffe_layers::ChainParameters<Dtype> Parameters() const;
-  caffe_layers::ChainGradients<Dtype> Gradients(Blob<Dtype>* bottom) const;
+  caffe_layers::ChainGradients<Dtype> Gradients(const vector<Blob<Dtype>*>& top, Blob<Dtype>* bottom);
   /// Writes the residual's gradient if asked for; returns the convolutions'.
   const Dtype* BackwardEpilogue(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                 const vector<Blob<Dtype>*>& bottom);
