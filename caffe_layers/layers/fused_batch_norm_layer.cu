@@ -14,7 +14,6 @@ void FusedBatchNormLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   void* workspace = caffe_layers::device_workspace(caffe_layers::batch_norm_workspace_bytes_cuda(shape_), Title());
   caffe_layers::batch_norm_forward_cuda(pass, moving, workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
-  if (top.size() > 1) top[1]->ShareData(*top[0]);
 }
 
 template <typename Dtype>
