@@ -84,6 +84,8 @@ const std::vector<ChainSpec> kChains = {
     {"xception", 2, 11, 16, 16, {{11, 11, 3, 1, 1}, {11, 1}}},
     {"xception transition", 1, 11, 32, 32, {{11, 11, 3, 2, 1}, {22, 1}}},
     {"projection", 1, 16, 16, 16, {{32, 8, 1, 2}}},
+    {"projection of odd maps", 2, 6, 13, 15, {{8, 2, 1, 2}}},
+    {"projection of every third", 2, 4, 8, 7, {{4, 2, 1, 3}, {6, 2}}},
     {"dense 1x1", 1, 20, 8, 8, {{12, 1}}},
     {"two 1x1", 2, 12, 5, 7, {{24, 3}, {8, 2}}},
     {"first convolution", 2, 3, 32, 32, {{8, 1, 3, 1, 1}}},
@@ -108,8 +110,9 @@ template <typename T>
 struct Problem {
   GroupConvolutionChain chain;
   std::vector<int> tables;
-  std::vector<T> bottom, top_diff, residual;
-  bool add_residual = false;
+  std::vector<T> bottom, top_diff, residual, skip_diff;
+  bool add_residual = false, bottom_relu = false;
+  const T* skip = nullptr;
   std::vector<std::vector<T>> weight, bias;
   ChainParameters<T> parameters;
 
@@ -120,6 +123,7 @@ struct Problem {
     bottom = random_values<T>(size_t(chain.batch) * first.in_channels * first.in_height * first.in_width, 1);
     top_diff = random_values<T>(size_t(chain.batch) * last.out_channels * last.out_height * last.out_width, 2);
     residual = random_values<T>(top_diff.size(), 7);
+    skip_diff = random_values<T>(bottom.size() + 1, 8);
     for (const GroupConvolutionStage& s : chain.stages) {
       weight.push_back(random_values<T>(size_t(s.out_channels) * s.in_channels / s.group * s.kernel * s.kernel, 3));
       bias.push_back(random_values<T>(s.out_channels, 4));
@@ -148,6 +152,8 @@ struct Results {
   ChainGradients<T> gradients(const Problem<T>& p, int asked) {
     ChainGradients<T> g;
     g.bottom = asked & 1 ? bottom_diff.data() : nullptr;
+    g.skip = p.skip;
+    g.bottom_relu = p.bottom_relu;
     for (size_t s = 0; s < weight_diff.size(); ++s) {
       g.weight.push_back(asked & 2 ? weight_diff[s].data() : nullptr);
       g.bias.push_back(asked & 4 && p.chain.stages[s].bias ? bias_diff[s].data() : nullptr);
@@ -227,6 +233,31 @@ void compare_residual_and_relu() {
   }
 }
 
+/// Every kernel, with what the bottom's gradient gets besides the convolutions': the skip connection's gradient (also
+/// from an address that no vector can be read from), the ReLU's, and both; beside the reference without them.
+template <typename T>
+void compare_bottom_finish() {
+  for (const ChainSpec& spec : kChains) {
+    Problem<T> problem(spec);
+    problem.bottom[0] = 0;  // where a ReLU lets nothing through
+    const Results<T> plain = run_reference(problem, kAll);
+    for (const int finish : {1, 2, 3, 5}) {
+      Results<T> expected = plain;
+      problem.skip = finish & 1 ? problem.skip_diff.data() + finish / 4 : nullptr;
+      problem.bottom_relu = finish & 2;
+      for (size_t i = 0; i < expected.bottom_diff.size(); ++i) {
+        if (problem.skip) expected.bottom_diff[i] += problem.skip[i];
+        if (problem.bottom_relu && problem.bottom[i] <= 0) expected.bottom_diff[i] = 0;
+      }
+      for (const auto& kernel : cuda_group_convolution_kernels<T>()) {
+        if (!kernel.supports(problem.chain)) continue;
+        SCOPED_TRACE(std::string(spec.name) + ", " + kernel.name + ", " + std::to_string(finish));
+        expect_near(expected, run_emulated(kernel, problem, kAll));
+      }
+    }
+  }
+}
+
 /// The kernel that would be picked, or all.
 template <typename T>
 void compare_with_reference(int asked, bool all_kernels) {
@@ -247,6 +278,9 @@ TEST_F(CudaOnHostTest, ChainsMatchReferenceDouble) { compare_with_reference<doub
 
 TEST_F(CudaOnHostTest, ResidualAndReluMatchReferenceFloat) { compare_residual_and_relu<float>(); }
 TEST_F(CudaOnHostTest, ResidualAndReluMatchReferenceDouble) { compare_residual_and_relu<double>(); }
+
+TEST_F(CudaOnHostTest, BottomGradientIsFinishedFloat) { compare_bottom_finish<float>(); }
+TEST_F(CudaOnHostTest, BottomGradientIsFinishedDouble) { compare_bottom_finish<double>(); }
 
 TEST_F(CudaOnHostTest, GradientBeforeRelu) {
   const std::vector<float> y = random_values<float>(1000, 1), y_diff = random_values<float>(1000, 2);
