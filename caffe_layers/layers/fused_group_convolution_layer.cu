@@ -39,6 +39,7 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& 
   kernel.forward(chain_, ChannelTables(), bottom[0]->gpu_data(), Parameters(), {top[0]->mutable_gpu_data(), residual},
                  workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
+  if (top.size() > 1) top[1]->ShareData(*bottom[0]);
 }
 
 template <typename Dtype>
@@ -58,7 +59,7 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>&
   }
   void* workspace = caffe_layers::device_workspace(kernel.workspace_bytes(chain_, true), Title());
   kernel.backward(chain_, ChannelTables(), bottom[0]->gpu_data(), Parameters(), top_diff,
-                  Gradients(propagate_down[0] ? bottom[0] : nullptr), workspace, cudaStream_t());
+                  Gradients(top, propagate_down[0] ? bottom[0] : nullptr), workspace, cudaStream_t());
   CUDA_POST_KERNEL_CHECK;
 }
 
