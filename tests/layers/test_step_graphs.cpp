@@ -10,7 +10,7 @@
 namespace caffe {
 namespace {
 
-// Runs: bn1 to bn3 (in place, with two skip connections), and perm to bn4. conv1 reads the data, the pooling is
+// Runs: bn1 to bn3 (with two skip connections; in place and not), and perm to bn4. conv1 reads the data, the pooling is
 // Caffe's, and bn5 is alone.
 const char* const kNet = R"(
   layer { name: "data" type: "DummyData" top: "data" top: "t" dummy_data_param {
@@ -23,9 +23,9 @@ const char* const kNet = R"(
   layer { name: "block1" type: "FusedGroupConvolution" bottom: "a" top: "b" top: "skip1" fused_group_convolution_param {
     stage { num_output: 8 group: 8 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
     stage { num_output: 8 group: 4 bias_term: false weight_filler { type: "msra" } } bottom_relu: true } }
-  layer { name: "bn2" type: "FusedBatchNorm" bottom: "b" bottom: "skip1" top: "b"
+  layer { name: "bn2" type: "FusedBatchNorm" bottom: "b" bottom: "skip1" top: "y"
     fused_batch_norm_param { relu: true relu_gradient: false } }
-  layer { name: "block2" type: "FusedGroupConvolution" bottom: "b" top: "c" top: "skip2" fused_group_convolution_param {
+  layer { name: "block2" type: "FusedGroupConvolution" bottom: "y" top: "c" top: "skip2" fused_group_convolution_param {
     stage { num_output: 8 group: 2 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
     bottom_relu: true } }
   layer { name: "bn3" type: "FusedBatchNorm" bottom: "c" bottom: "skip2" top: "c"
