@@ -166,13 +166,12 @@ template <int WIDTH, typename T>
 __device__ __forceinline__ Pack<T, WIDTH> gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, size_t i,
                                                    const Pack<T, WIDTH>& x) {
   Pack<T, WIDTH> g = load<WIDTH>(p.y_diff + i);
-  Pack<T, WIDTH> skip = {}, y = {};
-  if (p.skip_diff) skip = load<WIDTH>(p.skip_diff + i);
+  Pack<T, WIDTH> y = {};
   if (p.relu && p.residual) y = load<WIDTH>(p.y + i);
 #pragma unroll
   for (int e = 0; e < WIDTH; ++e) {
     const bool passes = !p.relu || (p.residual ? y.at[e] : norm(x.at[e])) > 0;
-    g.at[e] = passes ? g.at[e] + skip.at[e] : T(0);
+    if (!passes) g.at[e] = 0;
   }
   return g;
 }
@@ -270,7 +269,7 @@ void batch_norm_forward_cuda(const BatchNormForward<T>& pass, const MovingStatis
 template <typename T>
 void batch_norm_backward_cuda(const BatchNormBackward<T>& pass, void* workspace, cudaStream_t stream) {
   Sums* partials = static_cast<Sums*>(workspace);
-  if (vectors<T>(pass.shape, pass.x, pass.y, pass.y_diff, pass.skip_diff, pass.x_diff, pass.residual_diff)) {
+  if (vectors<T>(pass.shape, pass.x, pass.y, pass.y_diff, pass.x_diff, pass.residual_diff)) {
     backward<T, Vector<T>::size>(pass, partials, stream);
   } else {
     backward<T, 1>(pass, partials, stream);

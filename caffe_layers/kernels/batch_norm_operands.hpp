@@ -37,7 +37,7 @@ struct BatchNormBackward {
   const T *mean, *variance;
   const T* y_diff;
   T* x_diff;                  // overwritten; may be y_diff
-  T* residual_diff;           // overwritten; may be y_diff
+  T* residual_diff;           // overwritten
   T *gamma_diff, *beta_diff;  // added to
 };
 

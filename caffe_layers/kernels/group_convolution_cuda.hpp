@@ -26,7 +26,7 @@ struct CudaGroupConvolutionKernel {
   size_t (*workspace_bytes)(const GroupConvolutionChain& chain, bool backward);
   void (*forward)(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
                   const ChainParameters<T>& parameters, ChainTop<T> top, void* workspace, cudaStream_t stream);
-  /// From the gradient in front of residual and ReLU.
+  /// From the gradient in front of residual and ReLU; gradients.skip is other memory than gradients.bottom.
   void (*backward)(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
                    const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
                    void* workspace, cudaStream_t stream);

@@ -67,10 +67,11 @@ __device__ __forceinline__ int output_position(const StageShape& s, int in, int 
   return scaled / s.stride < out_extent ? scaled / s.stride : -1;
 }
 
-/// in_diff[n][source[i]][in_y][in_x] = sum of w[o][i][ky][kx] * out_diff[n][destination[o]][y][x] over all that met it.
+/// in_diff[n][source[i]][in_y][in_x] = sum of w[o][i][ky][kx] * out_diff[n][destination[o]][y][x] over all that met it,
+/// finished.
 template <typename T>
 __global__ void backward_data_kernel(StageShape s, StageTables tables, const T* __restrict__ weight,
-                                     const T* __restrict__ out_diff, T* __restrict__ in_diff) {
+                                     const T* __restrict__ out_diff, BottomFinish<T> finish, T* __restrict__ in_diff) {
   const unsigned plane = s.in_height * s.in_width;
   const auto [n, at_in_image] = own_place(s.in_channels * plane);
   if (n >= s.batch) return;
@@ -91,7 +92,8 @@ __global__ void backward_data_kernel(StageShape s, StageTables tables, const T* 
     }
   }
   const int channel = source_channel(tables, i);
-  in_diff[(static_cast<size_t>(n) * s.in_channels + channel) * plane + in_y * s.in_width + in_x] = sum;
+  const size_t at = (static_cast<size_t>(n) * s.in_channels + channel) * plane + in_y * s.in_width + in_x;
+  in_diff[at] = finish(sum, at);
 }
 
 /// partials[slice][o][i][ky][kx] = sum of out_diff * in over the slice's images; block (o * I + i, slice).
@@ -223,7 +225,8 @@ void backward(const GroupConvolutionChain& chain, const int* tables, const T* bo
     backward_parameters(shape, channels, s == 0 ? bottom : outputs[s - 1], out_diff, gradients.weight[s],
                         gradients.bias[s], slice_count(chain), partials, stream);
     T* in_diff = s == 0 ? gradients.bottom : diffs[s - 1];
-    if (in_diff) stage_backward_data(shape, channels, parameters.weight[s], out_diff, in_diff, stream);
+    const BottomFinish<T> finish = s == 0 ? bottom_finish(gradients, bottom) : BottomFinish<T>();
+    if (in_diff) stage_backward_data(shape, channels, parameters.weight[s], out_diff, finish, in_diff, stream);
   }
 }
 
@@ -254,10 +257,10 @@ StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, 
 
 template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
-                         T* in_diff, cudaStream_t stream) {
+                         const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {
   const size_t count = static_cast<size_t>(shape.batch) * shape.in_channels * shape.in_height * shape.in_width;
   launch(backward_data_kernel<T>, dim3(ceil_div<size_t>(count, kThreads)), 0, stream, shape, tables, weight, out_diff,
-         in_diff);
+         finish, in_diff);
 }
 
 template <typename T>
@@ -270,10 +273,10 @@ CudaGroupConvolutionKernel<T> group_convolution_stages() {
   return {"stages", any_chain, workspace_bytes<T>, forward<T>, backward<T>};
 }
 
-template void stage_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*, float*,
-                                         cudaStream_t);
-template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*, double*,
-                                          cudaStream_t);
+template void stage_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*,
+                                         const BottomFinish<float>&, float*, cudaStream_t);
+template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*,
+                                          const BottomFinish<double>&, double*, cudaStream_t);
 template void gradient_before_relu_cuda<float>(size_t, const float*, const float*, float*, cudaStream_t);
 template void gradient_before_relu_cuda<double>(size_t, const double*, const double*, double*, cudaStream_t);
 template CudaGroupConvolutionKernel<float> group_convolution_stages<float>();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "caffe_layers/kernels/cuda_launch.cuh"
 #include "caffe_layers/kernels/group_convolution_cuda.hpp"
 
 namespace caffe_layers {
@@ -21,10 +22,36 @@ struct StageTables {
 /// `tables` as channel_tables() orders them.
 StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, size_t stage);
 
+/// What becomes of the convolutions' gradient with respect to bottom where it is stored.
+template <typename T>
+struct BottomFinish {
+  const T* skip = nullptr;  // added; null: nothing
+  const T* relu = nullptr;  // bottom, where it is a ReLU's top, whose gradient is taken after that; null: it is none
+
+  __device__ __forceinline__ T operator()(T value, size_t at) const {
+    if (skip) value += skip[at];
+    return relu && !(relu[at] > 0) ? T(0) : value;
+  }
+  __device__ __forceinline__ Vector<T> operator()(Vector<T> value, size_t at) const {
+    Vector<T> added = {}, y = {};
+    if (skip) added = load_vector(skip + at);
+    if (relu) y = load_vector(relu + at);
+#pragma unroll
+    for (int e = 0; e < Vector<T>::size; ++e) {
+      value.at[e] = relu && !(y.at[e] > 0) ? T(0) : value.at[e] + added.at[e];
+    }
+    return value;
+  }
+};
+template <typename T>
+BottomFinish<T> bottom_finish(const ChainGradients<T>& gradients, const T* bottom) {
+  return {gradients.skip, gradients.bottom_relu ? bottom : nullptr};
+}
+
 /// Gradient with respect to one stage's input, for every shape.
 template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
-                         T* in_diff, cudaStream_t stream);
+                         const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream);
 
 /// Plain kernels that run one stage after the other, with what lies between in the workspace. Every chain.
 template <typename T>

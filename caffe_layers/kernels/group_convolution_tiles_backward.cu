@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "caffe_layers/kernels/clear_cuda.hpp"
 #include "caffe_layers/kernels/partial_sums.cuh"
 #include "caffe_layers/kernels/tile_gradients.cuh"
 
@@ -31,40 +30,50 @@ struct PartialLayout {
   bool recompute = false;
 };
 
+/// The gradient with respect to bottom of a 1x1 first stage with a stride, the pixels that it skips included.
+template <typename T>
+__device__ void write_strided_diff(const TileArguments<T>& a, const TilePosition& position, const T* diff,
+                                   const BottomFinish<T>& finish, T* bottom_diff) {
+  const StageShape& s = a.first;
+  const int columns = a.plan.pixels * s.stride;
+  for (int item = threadIdx.x; item < s.in_channels * s.stride * columns; item += kThreads) {
+    const int column = item % columns, dy = item / columns % s.stride, c = item / columns / s.stride;
+    const int p = column / s.stride, dx = column % s.stride, pixel = position.first_pixel + p;
+    const int y = pixel / s.out_width * s.stride + dy, x = pixel % s.out_width * s.stride + dx;
+    if (pixel >= s.out_height * s.out_width || y >= s.in_height || x >= s.in_width) continue;
+    const size_t map = static_cast<size_t>(position.image) * s.in_channels + a.first_tables.source[c];
+    const size_t at = (map * s.in_height + y) * s.in_width + x;
+    bottom_diff[at] = finish(dx == 0 && dy == 0 ? diff[c * a.plan.pixels + p] : T(0), at);
+  }
+}
+
 /// The gradient before the 1x1 stages, from shared memory to where backward_tiles wants it.
 template <typename T>
 __device__ void write_first_diff(const TileArguments<T>& a, const TilePosition& position, const T* diff,
-                                 T* first_diff) {
+                                 const BottomFinish<T>& finish, T* first_diff) {
   constexpr int V = Vector<T>::size;
   const StageShape& s = a.first;
-  const int vectors = a.plan.pixels / V, out_plane = s.out_height * s.out_width, in_plane = s.in_height * s.in_width;
-  const int channels = a.plan.gather ? s.in_channels : s.out_channels;
-  const PixelRows<T> rows = global_rows(first_diff, channels, out_plane, a.plan, position);
+  if (a.plan.gather && s.stride > 1) return write_strided_diff(a, position, diff, finish, first_diff);
+  const int vectors = a.plan.pixels / V, channels = a.plan.gather ? s.in_channels : s.out_channels;
+  PixelRows<T> rows = global_rows(first_diff, channels, s.out_height * s.out_width, a.plan, position);
+  const size_t offset = rows.data - first_diff;
+  if (finish.skip) rows.residual = finish.skip + offset;
+  if (finish.relu) rows.positive = finish.relu + offset;
   for (int item = threadIdx.x; item < channels * vectors; item += kThreads) {
     const int p = item % vectors * V, c = item / vectors;
     const Vector<T> value = load_vector(diff + c * a.plan.pixels + p);
-    const int channel = a.plan.gather ? a.first_tables.source[c] : c;
-    if (!a.plan.gather || s.stride == 1) {
-      store_pixels(rows, channel, p, value);
-      continue;
-    }
-    T* map = first_diff + (static_cast<size_t>(position.image) * channels + channel) * in_plane;
-#pragma unroll
-    for (int e = 0; e < V; ++e) {
-      const int pixel = position.first_pixel + p + e;
-      if (p + e < rows.limit) map[strided_pixel(s, pixel)] = value.at[e];
-    }
+    store_pixels(rows, a.plan.gather ? a.first_tables.source[c] : c, p, value);
   }
 }
 
 /// Backward through the stages, tile after tile; blocks take tiles blockIdx.x, + gridDim.x, ...
 /// first_diff (may be null): the gradient with respect to the first stage's output, its channels as
-/// first_tables.destination says; or, of a plan that gathers, with respect to bottom, zero before where the stage's
-/// stride skips pixels.
+/// first_tables.destination says; or, of a plan that gathers, with respect to bottom, finished.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     backward_tiles(TileArguments<T> a, PartialLayout layout, const T* __restrict__ bottom,
-                   const T* __restrict__ top_diff, T* __restrict__ partials, T* __restrict__ first_diff) {
+                   const T* __restrict__ top_diff, T* __restrict__ partials, BottomFinish<T> finish,
+                   T* __restrict__ first_diff) {
   constexpr int V = Vector<T>::size;
   T* shared = shared_memory<T>();
   const int pixels = a.plan.pixels, plane = a.first.out_height * a.first.out_width;
@@ -120,7 +129,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       bias_sums(a.first.out_channels, a.first_tables.destination, diff, pixels,
                 PartialSums<T>{sums + layout.first_bias, first_tile});
     }
-    if (first_diff) write_first_diff(a, position, diff, first_diff);
+    if (first_diff) write_first_diff(a, position, diff, finish, first_diff);
   }
 }
 
@@ -129,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     backward_data_rows(StageShape s, StageTables tables, const T* __restrict__ weight, const T* __restrict__ out_diff,
-                       T* __restrict__ in_diff) {
+                       BottomFinish<T> finish, T* __restrict__ in_diff) {
   constexpr int V = Vector<T>::size, kRows = 4;
   const int columns = s.in_width / V, chunks = ceil_div(s.in_height, kRows), plane = s.in_height * s.in_width;
   const unsigned item = blockIdx.x * kThreads + threadIdx.x;
@@ -143,28 +152,32 @@ __global__ void __launch_bounds__(kThreads)
     const size_t w = static_cast<size_t>(first_out + k) * s.group_in + i % s.group_in;
     convolve_rows<1, kRows>(out_diff + map * plane, s.in_height, s.in_width, y, x, weight + w * 9, true, sums);
   }
-  T* map = in_diff + (static_cast<size_t>(n) * s.in_channels + tables.source[i]) * plane;
+  const size_t map = (static_cast<size_t>(n) * s.in_channels + tables.source[i]) * plane;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (y + r >= s.in_height) break;
     Vector<T> value;
 #pragma unroll
     for (int e = 0; e < V; ++e) value.at[e] = sums[r][e];
-    store_vector(map + (y + r) * s.in_width + x, value);
+    const size_t at = map + (y + r) * s.in_width + x;
+    store_vector(in_diff + at, finish(value, at));
   }
 }
 
 template <typename T>
-void first_backward_data(const TileArguments<T>& a, const T* out_diff, T* bottom_diff, cudaStream_t stream) {
+void first_backward_data(const TileArguments<T>& a, const T* out_diff, const BottomFinish<T>& finish, T* bottom_diff,
+                         cudaStream_t stream) {
   const StageShape& s = a.first;
-  if (!a.plan.rows || s.stride != 1 || !is_vector_aligned(out_diff) || !is_vector_aligned(bottom_diff)) {
-    stage_backward_data(s, a.first_tables, a.first_weight, out_diff, bottom_diff, stream);
+  const bool aligned =  // bottom is, where a.plan.rows
+      is_vector_aligned(out_diff) && is_vector_aligned(bottom_diff) && is_vector_aligned(finish.skip);
+  if (!a.plan.rows || s.stride != 1 || !aligned) {
+    stage_backward_data(s, a.first_tables, a.first_weight, out_diff, finish, bottom_diff, stream);
     return;
   }
   const size_t items =
       static_cast<size_t>(s.batch) * s.in_channels * ceil_div(s.in_height, 4) * (s.in_width / Vector<T>::size);
   launch(backward_data_rows<T>, dim3(ceil_div<size_t>(items, kThreads)), 0, stream, s, a.first_tables, a.first_weight,
-         out_diff, bottom_diff);
+         out_diff, finish, bottom_diff);
 }
 
 /// The gradients asked for, as segments of a block's partial sums.
@@ -235,25 +248,18 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
   T* between = static_cast<T*>(workspace);
   T* partials = between + first_diff_count(chain, plan);
 
+  const BottomFinish<T> finish = bottom_finish(gradients, bottom);
   T* first_diff = nullptr;
-  if (gradients.bottom && plan.gather) {
-    first_diff = gradients.bottom;
-    const StageShape& s = arguments.first;
-    const size_t count = static_cast<size_t>(s.batch) * s.in_channels * s.in_height * s.in_width;
-    if (s.stride > 1) {
-      const DeviceArray all = {first_diff, count * sizeof(T)};
-      clear_arrays_cuda(&all, 1, stream);
-    }
-  } else if (gradients.bottom && arguments.pointwise > 0) {
-    first_diff = between;
+  if (gradients.bottom && (plan.gather || arguments.pointwise > 0)) {
+    first_diff = plan.gather ? gradients.bottom : between;
   }
   if (first_diff || layout.entries > 0) {
     launch(backward_tiles<T>, dim3(blocks), plan.shared_bytes, stream, arguments, layout, bottom, top_diff, partials,
-           first_diff);
+           plan.gather ? finish : BottomFinish<T>(), first_diff);
   }
   add_partial_sums<T>(partials, blocks, segments, stream);
   if (gradients.bottom && !plan.gather) {
-    first_backward_data(arguments, arguments.pointwise > 0 ? between : top_diff, gradients.bottom, stream);
+    first_backward_data(arguments, arguments.pointwise > 0 ? between : top_diff, finish, gradients.bottom, stream);
   }
 }
 

@@ -15,9 +15,11 @@ struct PixelRows {
   int stride, limit;
   /// Rows start at multiples of 16 bytes and limit is a multiple of the vector size.
   bool vectors;
-  /// What store_pixels does before it stores: adds these pixels, laid out as data (null: none), and takes the ReLU.
+  /// What store_pixels does before it stores: adds these pixels, laid out as data (null: none), takes the ReLU, and
+  /// gives zero where those pixels are not positive (null: nowhere).
   const T* residual = nullptr;
   bool relu = false;
+  const T* positive = nullptr;
 };
 
 /// An array in shared memory.
@@ -30,13 +32,14 @@ __device__ __forceinline__ PixelRows<T> shared_rows(T* data, int pixels) {
 template <typename T>
 __device__ __forceinline__ void store_pixel(const PixelRows<T>& to, size_t at, T value) {
   if (to.residual) value += to.residual[at];
-  to.data[at] = to.relu && value < 0 ? T(0) : value;
+  const bool zero = (to.relu && value < 0) || (to.positive && !(to.positive[at] > 0));
+  to.data[at] = zero ? T(0) : value;
 }
 
 template <typename T>
 __device__ __forceinline__ void store_pixels(const PixelRows<T>& to, int channel, int pixel, Vector<T> value) {
   const size_t at = static_cast<size_t>(channel) * to.stride + pixel;
-  if (to.vectors && !to.residual) {
+  if (to.vectors && !to.residual && !to.positive) {
     if (pixel >= to.limit) return;
 #pragma unroll
     for (int e = 0; e < Vector<T>::size; ++e) value.at[e] = to.relu && value.at[e] < 0 ? T(0) : value.at[e];

@@ -18,12 +18,15 @@ vector<std::pair<int, int>> RunsOfOurLayers(const Net<Dtype>& net) {
     const string type = net.layers()[i]->type();
     bool reads_data = false;
     for (const Blob<Dtype>* bottom : net.bottom_vecs()[i]) reads_data |= fed.count(bottom) > 0;
+    const auto& tops = net.top_vecs()[i];
     if (net.bottom_vecs()[i].empty() || (type == "Split" && reads_data)) {
-      fed.insert(net.top_vecs()[i].begin(), net.top_vecs()[i].end());
+      fed.insert(tops.begin(), tops.end());
+    } else if (type == "FusedGroupConvolution" && reads_data) {
+      fed.insert(tops.begin() + 1, tops.end());  // bottom[0] again
     }
     const Layer<Dtype>& layer = *net.layers()[i];
     bool has_loss = false;
-    for (size_t t = 0; t < net.top_vecs()[i].size(); ++t) has_loss |= layer.loss(t) != 0;
+    for (size_t t = 0; t < tops.size(); ++t) has_loss |= layer.loss(t) != 0;
     const bool belongs = ours.count(type) > 0 && !reads_data && !has_loss;
     if (belongs && in_run) {
       runs.back().second = i;

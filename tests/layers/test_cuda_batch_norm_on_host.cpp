@@ -19,7 +19,7 @@ namespace caffe_layers {
 namespace {
 
 struct Options {
-  bool residual, relu, skip, batch_statistics;
+  bool residual, relu, batch_statistics;
   /// x's gradient takes the place of y's.
   bool in_place;
   /// Only the parameters' gradients, or only the data's.
@@ -33,7 +33,7 @@ template <typename T>
 struct Passes {
   BatchNormShape shape;
   Options options;
-  std::vector<T> x, residual, gamma, beta, moving_mean, moving_variance, moving_factor, y_diff, skip_diff;
+  std::vector<T> x, residual, gamma, beta, moving_mean, moving_variance, moving_factor, y_diff;
   std::vector<T> mean, variance, y, x_diff, residual_diff, gamma_diff, beta_diff;
 
   Passes(const BatchNormShape& shape, const Options& options, T offset) : shape(shape), options(options) {
@@ -53,7 +53,6 @@ struct Passes {
     moving_variance = fill(channels, 1, 3);
     moving_factor = {3};
     y_diff = fill(count, -1, 1);
-    skip_diff = fill(count, -1, 1);
     gamma_diff = fill(channels, -1, 1);
     beta_diff = fill(channels, -1, 1);
     mean = variance = std::vector<T>(channels, std::numeric_limits<T>::quiet_NaN());
@@ -88,7 +87,6 @@ struct Passes {
             mean.data(),
             variance.data(),
             y_diff.data(),
-            options.skip ? skip_diff.data() : nullptr,
             options.data ? to : nullptr,
             options.residual && options.data ? residual_diff.data() : nullptr,
             options.parameters ? gamma_diff.data() : nullptr,
@@ -165,8 +163,8 @@ template <typename T>
 void compare(const Options& options, T offset, double tolerance) {
   for (const BatchNormShape& shape : kShapes) {
     SCOPED_TRACE(testing::Message() << shape.num << " x " << shape.channels << " x " << shape.spatial << ", residual "
-                                    << options.residual << ", relu " << options.relu << ", skip " << options.skip
-                                    << ", batch statistics " << options.batch_statistics);
+                                    << options.residual << ", relu " << options.relu << ", batch statistics "
+                                    << options.batch_statistics);
     Passes<T> expected(shape, options, offset), actual = expected;
     expected.run_reference();
     actual.run_emulated();
@@ -175,28 +173,27 @@ void compare(const Options& options, T offset, double tolerance) {
 }
 
 TEST(CudaBatchNormOnHostTest, MatchesReference) {
-  for (int bits = 0; bits < 32; ++bits) {
-    const Options options = {
-        bool(bits & 1), bool(bits & 2), bool(bits & 4), bool(bits & 8), bool(bits & 16), true, true};
+  for (int bits = 0; bits < 16; ++bits) {
+    const Options options = {bool(bits & 1), bool(bits & 2), bool(bits & 4), bool(bits & 8), true, true};
     compare<double>(options, 1, 1e-12);
     if (options.batch_statistics && !options.in_place) compare<float>(options, 1, 2e-5);
   }
 }
 
 TEST(CudaBatchNormOnHostTest, GradientsNotAskedForAreLeftAlone) {
-  compare<double>({true, true, true, true, false, true, false}, 1, 1e-12);
-  compare<double>({true, true, true, true, false, false, true}, 1, 1e-12);
+  compare<double>({true, true, true, false, true, false}, 1, 1e-12);
+  compare<double>({true, true, true, false, false, true}, 1, 1e-12);
 }
 
 /// Mean 1000, standard deviation 1: the mean of squares minus the square of the mean would have no correct digit.
 TEST(CudaBatchNormOnHostTest, KeepsPrecisionFarFromZero) {
-  compare<float>({false, false, false, true, false, true, true}, 1000, 2e-4);
+  compare<float>({false, false, true, false, true, true}, 1000, 2e-4);
 }
 
 /// The values that sums and squares could be taken around: all others are far from them.
 TEST(CudaBatchNormOnHostTest, KeepsPrecisionBesideOutliers) {
   const BatchNormShape shape = {1, 1, 1 << 20};
-  const Options options = {false, false, false, true, false, true, true};
+  const Options options = {false, false, true, false, true, true};
   Passes<float> actual(shape, options, 0);
   std::fill_n(actual.x.begin(), 4, 1e5f);
   actual.forward_emulated(actual.forward());
@@ -210,7 +207,7 @@ TEST(CudaBatchNormOnHostTest, KeepsPrecisionBesideOutliers) {
 /// In the place of x no block may read what another has overwritten.
 TEST(CudaBatchNormOnHostTest, WritesInThePlaceOfXOrResidual) {
   for (const BatchNormShape& shape : kShapes) {
-    Passes<float> apart(shape, {true, true, false, true, false, true, true}, 1), on_x = apart, on_residual = apart;
+    Passes<float> apart(shape, {true, true, true, false, true, true}, 1), on_x = apart, on_residual = apart;
     BatchNormForward<float> pass = on_x.forward();
     pass.y = on_x.x.data();
     on_x.forward_emulated(pass);
@@ -226,7 +223,7 @@ TEST(CudaBatchNormOnHostTest, WritesInThePlaceOfXOrResidual) {
 /// A missing barrier would let the order of threads show.
 TEST(CudaBatchNormOnHostTest, OrderOfThreadsDoesNotMatter) {
   for (const BatchNormShape& shape : kShapes) {
-    Passes<float> expected(shape, {true, true, true, true, false, true, true}, 1.f);
+    Passes<float> expected(shape, {true, true, true, false, true, true}, 1.f);
     for (const cuda_on_host::Order order : {cuda_on_host::Order::kBackward, cuda_on_host::Order::kShuffled}) {
       Passes<float> forward = expected, other = expected;
       forward.run_emulated();

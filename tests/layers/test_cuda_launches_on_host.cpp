@@ -145,7 +145,7 @@ struct FusedChain {
       {{4, 4, 4, 3, 1, 1, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}, {4, 4, 2, 1, 1, 0, 1, 4, 4, 4, 4, false, {0, 1, 2, 3}}},
       {0, 1, 2, 3}};
   std::vector<int> tables = channel_tables(chain);
-  std::vector<float> bottom = std::vector<float>(64, 1), top = bottom, bottom_diff = bottom;
+  std::vector<float> bottom = std::vector<float>(64, 1), top = bottom, bottom_diff = bottom, skip = bottom;
   std::vector<float> first = std::vector<float>(36, 1), second = std::vector<float>(8, 1);
   std::vector<float> first_diff = first, second_diff = second, workspace = std::vector<float>(10000);
 
@@ -154,7 +154,7 @@ struct FusedChain {
     ASSERT_STREQ("tiles", kernel.name);
     const ChainParameters<float> parameters = {{first.data(), second.data()}, {nullptr, nullptr}};
     const ChainGradients<float> gradients = {
-        bottom_diff.data(), {first_diff.data(), second_diff.data()}, {nullptr, nullptr}};
+        bottom_diff.data(), skip.data(), true, {first_diff.data(), second_diff.data()}, {nullptr, nullptr}};
     soil_the_stack();
     kernel.forward(chain, tables.data(), bottom.data(), parameters, top.data(), workspace.data(), nullptr);
     soil_the_stack();

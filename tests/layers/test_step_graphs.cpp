@@ -10,27 +10,34 @@
 namespace caffe {
 namespace {
 
-// Runs: bn1 to bn2 (in place, with a skip connection), and perm to bn3. conv1 reads the data, the pooling is Caffe's,
-// and bn4 is alone.
+// Runs: bn1 to bn3 (with two skip connections; in place and not), and perm to bn4. conv1 reads the data, the pooling is
+// Caffe's, and bn5 is alone.
 const char* const kNet = R"(
   layer { name: "data" type: "DummyData" top: "data" top: "t" dummy_data_param {
-    shape { dim: 4 dim: 3 dim: 8 dim: 8 } shape { dim: 4 dim: 3 }
+    shape { dim: 4 dim: 4 dim: 8 dim: 8 } shape { dim: 4 dim: 3 }
     data_filler { type: "gaussian" } data_filler { type: "uniform" } } }
   layer { name: "conv1" type: "FusedGroupConvolution" bottom: "data" top: "a" fused_group_convolution_param {
     stage { num_output: 8 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } } } }
-  layer { name: "bn1" type: "FusedBatchNorm" bottom: "a" top: "a" top: "skip" fused_batch_norm_param { relu: true } }
-  layer { name: "block" type: "FusedGroupConvolution" bottom: "a" top: "b" fused_group_convolution_param {
+  layer { name: "bn1" type: "FusedBatchNorm" bottom: "a" top: "a"
+    fused_batch_norm_param { relu: true relu_gradient: false } }
+  layer { name: "block1" type: "FusedGroupConvolution" bottom: "a" top: "b" top: "skip1" fused_group_convolution_param {
     stage { num_output: 8 group: 8 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
-    stage { num_output: 8 group: 4 bias_term: false weight_filler { type: "msra" } } } }
-  layer { name: "bn2" type: "FusedBatchNorm" bottom: "b" bottom: "skip" top: "b" fused_batch_norm_param { relu: true } }
-  layer { name: "pool" type: "Pooling" bottom: "b" top: "c" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
-  layer { name: "perm" type: "ChannelPermutation" bottom: "c" top: "d" channel_permutation_param { interleave: 2 } }
+    stage { num_output: 8 group: 4 bias_term: false weight_filler { type: "msra" } } bottom_relu: true } }
+  layer { name: "bn2" type: "FusedBatchNorm" bottom: "b" bottom: "skip1" top: "y"
+    fused_batch_norm_param { relu: true relu_gradient: false } }
+  layer { name: "block2" type: "FusedGroupConvolution" bottom: "y" top: "c" top: "skip2" fused_group_convolution_param {
+    stage { num_output: 8 group: 2 kernel_size: 3 pad: 1 bias_term: false weight_filler { type: "msra" } }
+    bottom_relu: true } }
+  layer { name: "bn3" type: "FusedBatchNorm" bottom: "c" bottom: "skip2" top: "c"
+    fused_batch_norm_param { relu: true } }
+  layer { name: "pool" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+  layer { name: "perm" type: "ChannelPermutation" bottom: "p" top: "d" channel_permutation_param { interleave: 2 } }
   layer { name: "down" type: "FusedGroupConvolution" bottom: "d" top: "e" fused_group_convolution_param {
     stage { num_output: 16 group: 2 stride: 2 weight_filler { type: "msra" } } } }
-  layer { name: "bn3" type: "FusedBatchNorm" bottom: "e" top: "e" }
+  layer { name: "bn4" type: "FusedBatchNorm" bottom: "e" top: "e" }
   layer { name: "ip" type: "InnerProduct" bottom: "e" top: "f"
     inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
-  layer { name: "bn4" type: "FusedBatchNorm" bottom: "f" top: "g" }
+  layer { name: "bn5" type: "FusedBatchNorm" bottom: "f" top: "g" }
   layer { name: "loss" type: "EuclideanLoss" bottom: "g" bottom: "t" top: "loss" })";
 
 }  // namespace
@@ -58,9 +65,24 @@ TYPED_TEST(StepGraphsTest, TestRuns) {
   const auto runs = RunsOfOurLayers(*solver->net());
   ASSERT_EQ(2, runs.size());
   EXPECT_EQ("bn1", names[runs[0].first]);
-  EXPECT_EQ("bn2", names[runs[0].second]);
+  EXPECT_EQ("bn3", names[runs[0].second]);
   EXPECT_EQ("perm", names[runs[1].first]);
-  EXPECT_EQ("bn3", names[runs[1].second]);
+  EXPECT_EQ("bn4", names[runs[1].second]);
+}
+
+// A convolution's second top is the memory that it reads: a data layer's, which changes with every batch.
+TYPED_TEST(StepGraphsTest, TestASkipConnectionFromTheDataEndsARun) {
+  SKIP_WITHOUT_DEVICE();
+  NetParameter param;
+  CHECK(google::protobuf::TextFormat::ParseFromString(kNet, &param));
+  param.mutable_layer(1)->add_top("image");
+  LayerParameter* down = param.mutable_layer(9);
+  ASSERT_EQ("down", down->name());
+  down->set_bottom(0, "image");
+  const Net<typename TypeParam::Dtype> net(param);
+  const auto runs = RunsOfOurLayers(net);
+  ASSERT_EQ(1, runs.size());
+  EXPECT_EQ("bn3", net.layer_names()[runs[0].second]);
 }
 
 // Layer::Forward takes the loss from the top at once, so the top may not wait for a run's end.
@@ -68,16 +90,15 @@ TYPED_TEST(StepGraphsTest, TestALossEndsARun) {
   SKIP_WITHOUT_DEVICE();
   NetParameter param;
   CHECK(google::protobuf::TextFormat::ParseFromString(kNet, &param));
-  LayerParameter* bn2 = param.mutable_layer(4);
-  ASSERT_EQ("bn2", bn2->name());
-  bn2->add_top("penalised");
-  bn2->add_loss_weight(0);
-  bn2->add_loss_weight(0.1);
+  LayerParameter* down = param.mutable_layer(9);
+  ASSERT_EQ("down", down->name());
+  down->add_top("penalised");
+  down->add_loss_weight(0);
+  down->add_loss_weight(0.1);
   const Net<typename TypeParam::Dtype> net(param);
   const auto runs = RunsOfOurLayers(net);
-  ASSERT_EQ(2, runs.size());
-  EXPECT_EQ("bn1", net.layer_names()[runs[0].first]);
-  EXPECT_EQ("block", net.layer_names()[runs[0].second]);
+  ASSERT_EQ(1, runs.size());
+  EXPECT_EQ("bn3", net.layer_names()[runs[0].second]);
 }
 
 // On the CPU the option is ignored. On a GPU the same kernels get the same arguments, in the same order; all of ours

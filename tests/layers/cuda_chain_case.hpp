@@ -1,0 +1,206 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "caffe_layers/kernels/group_convolution_cuda.hpp"
+
+// Chains for the emulated CUDA kernels, and the passes through them, by the reference and in emulation.
+
+namespace caffe_layers {
+
+template <typename T>
+std::vector<T> random_values(size_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<T> uniform(-1, 1);
+  std::vector<T> values(count);
+  for (T& value : values) value = uniform(random);
+  return values;
+}
+
+inline std::vector<int> random_permutation(int channels, unsigned seed) {
+  std::vector<int> perm(channels);
+  std::iota(perm.begin(), perm.end(), 0);
+  std::shuffle(perm.begin(), perm.end(), std::mt19937(seed));
+  return perm;
+}
+
+struct StageSpec {
+  int out_channels, group, kernel = 1, stride = 1, pad = 0, dilation = 1;
+  bool bias = false;
+};
+
+struct ChainSpec {
+  const char* name;
+  int batch, channels, height, width;
+  std::vector<StageSpec> stages;
+};
+
+inline GroupConvolutionChain make_chain(const ChainSpec& spec) {
+  GroupConvolutionChain chain;
+  chain.batch = spec.batch;
+  int channels = spec.channels, height = spec.height, width = spec.width;
+  for (const StageSpec& s : spec.stages) {
+    const int span = s.dilation * (s.kernel - 1) + 1;
+    const int out_height = (height + 2 * s.pad - span) / s.stride + 1,
+              out_width = (width + 2 * s.pad - span) / s.stride + 1;
+    chain.stages.push_back({channels, s.out_channels, s.group, s.kernel, s.stride, s.pad, s.dilation, height, width,
+                            out_height, out_width, s.bias, random_permutation(channels, chain.stages.size())});
+    channels = s.out_channels;
+    height = out_height;
+    width = out_width;
+  }
+  chain.output_channel = random_permutation(channels, 99);
+  return chain;
+}
+
+/// Shapes of the paper's networks, cut down in batch and channels, and shapes at and around the tiles' edges.
+inline const std::vector<ChainSpec> kChains = {
+    {"igcv2 stage 1", 2, 16, 32, 32, {{16, 16, 3, 1, 1}, {16, 4}, {16, 4}}},
+    {"igcv2 stage 3", 1, 32, 8, 8, {{32, 32, 3, 1, 1}, {32, 2}, {32, 2}}},
+    {"igcv2 transition", 2, 16, 16, 16, {{16, 16, 3, 2, 1}, {32, 8}, {32, 8}}},
+    {"igcv2 I", 2, 18, 8, 8, {{18, 9, 3, 1, 1}, {18, 6}, {18, 6}}},
+    {"igcv2 star", 1, 27, 8, 8, {{27, 27, 3, 1, 1}, {27, 9}, {27, 9}, {27, 9}, {27, 9}}},
+    {"igcv1", 1, 24, 16, 16, {{24, 6, 3, 1, 1}, {24, 4}}},
+    {"xception", 2, 11, 16, 16, {{11, 11, 3, 1, 1}, {11, 1}}},
+    {"xception transition", 1, 11, 32, 32, {{11, 11, 3, 2, 1}, {22, 1}}},
+    {"projection", 1, 16, 16, 16, {{32, 8, 1, 2}}},
+    {"projection of odd maps", 2, 6, 13, 15, {{8, 2, 1, 2}}},
+    {"projection of every third", 2, 4, 8, 7, {{4, 2, 1, 3}, {6, 2}}},
+    {"dense 1x1", 1, 20, 8, 8, {{12, 1}}},
+    {"two 1x1", 2, 12, 5, 7, {{24, 3}, {8, 2}}},
+    {"first convolution", 2, 3, 32, 32, {{8, 1, 3, 1, 1}}},
+    {"all biases", 2, 8, 8, 8, {{16, 8, 3, 1, 1, 1, true}, {8, 4, 1, 1, 0, 1, true}, {12, 4, 1, 1, 0, 1, true}}},
+    {"biased 1x1", 3, 6, 5, 5, {{9, 3, 1, 1, 0, 1, true}}},
+    {"1x1 map", 5, 8, 1, 1, {{8, 8, 3, 1, 1}, {8, 2}}},
+    {"5x7 map", 2, 8, 5, 7, {{8, 8, 3, 1, 1}, {8, 2}}},
+    {"13x13 map", 2, 6, 13, 13, {{6, 6, 3, 1, 1}, {6, 2}, {6, 3}}},
+    {"12x20 map", 1, 4, 12, 20, {{4, 4, 3, 1, 1}, {4, 2}}},
+    {"64x64 map", 1, 4, 64, 64, {{4, 4, 3, 1, 1}, {4, 2}, {4, 2}}},
+    {"odd rows", 1, 4, 7, 8, {{4, 4, 3, 1, 1}, {4, 2}}},
+    {"stride 2 odd rows", 1, 4, 7, 16, {{4, 2, 3, 2, 1}, {4, 2}}},
+    {"stride 2 odd map", 2, 4, 13, 13, {{8, 4, 3, 2, 1}, {4, 2}}},
+    {"5x5 stride 3 dilation 2", 2, 6, 17, 19, {{4, 2, 5, 3, 2, 2, true}, {6, 2}}},
+    {"padded 1x1", 1, 4, 6, 6, {{4, 2, 1, 1, 2}, {4, 2}}},
+    {"7x7", 1, 3, 9, 9, {{6, 3, 7, 1, 3}}},
+    {"two spatial stages", 2, 6, 9, 8, {{6, 6, 3, 1, 1, 1, true}, {12, 3, 1}, {6, 2, 3, 2, 1, 1, true}}},
+    {"1x1 stride in the middle", 2, 6, 8, 8, {{6, 6, 3, 1, 1}, {6, 2, 1, 2}}},
+};
+
+template <typename T>
+struct Problem {
+  GroupConvolutionChain chain;
+  std::vector<int> tables;
+  std::vector<T> bottom, top_diff, residual, skip_diff;
+  bool add_residual = false, bottom_relu = false;
+  const T* skip = nullptr;
+  std::vector<std::vector<T>> weight, bias;
+  ChainParameters<T> parameters;
+
+  const T* added() const { return add_residual ? residual.data() : nullptr; }
+
+  explicit Problem(const ChainSpec& spec) : chain(make_chain(spec)), tables(channel_tables(chain)) {
+    const GroupConvolutionStage &first = chain.stages.front(), &last = chain.stages.back();
+    bottom = random_values<T>(size_t(chain.batch) * first.in_channels * first.in_height * first.in_width, 1);
+    top_diff = random_values<T>(size_t(chain.batch) * last.out_channels * last.out_height * last.out_width, 2);
+    residual = random_values<T>(top_diff.size(), 7);
+    skip_diff = random_values<T>(bottom.size() + 1, 8);
+    for (const GroupConvolutionStage& s : chain.stages) {
+      weight.push_back(random_values<T>(size_t(s.out_channels) * s.in_channels / s.group * s.kernel * s.kernel, 3));
+      bias.push_back(random_values<T>(s.out_channels, 4));
+    }
+    for (size_t s = 0; s < chain.stages.size(); ++s) {
+      parameters.weight.push_back(weight[s].data());
+      parameters.bias.push_back(chain.stages[s].bias ? bias[s].data() : nullptr);
+    }
+  }
+};
+
+/// Gradients, in memory that says when something was left out or not added to.
+template <typename T>
+struct Results {
+  std::vector<T> top, bottom_diff;
+  std::vector<std::vector<T>> weight_diff, bias_diff;
+
+  explicit Results(const Problem<T>& p)
+      : top(p.top_diff.size(), std::numeric_limits<T>::quiet_NaN()),
+        bottom_diff(p.bottom.size(), std::numeric_limits<T>::quiet_NaN()) {
+    for (const auto& w : p.weight) weight_diff.emplace_back(w.size(), T(0.5));
+    for (const auto& b : p.bias) bias_diff.emplace_back(b.size(), T(0.5));
+  }
+
+  /// `asked`: bit 0 bottom, bit 1 weights, bit 2 biases.
+  ChainGradients<T> gradients(const Problem<T>& p, int asked) {
+    ChainGradients<T> g;
+    g.bottom = asked & 1 ? bottom_diff.data() : nullptr;
+    g.skip = p.skip;
+    g.bottom_relu = p.bottom_relu;
+    for (size_t s = 0; s < weight_diff.size(); ++s) {
+      g.weight.push_back(asked & 2 ? weight_diff[s].data() : nullptr);
+      g.bias.push_back(asked & 4 && p.chain.stages[s].bias ? bias_diff[s].data() : nullptr);
+    }
+    return g;
+  }
+};
+
+constexpr int kBottom = 1, kAll = 7;
+
+template <typename T>
+Results<T> run_reference(const Problem<T>& p, int asked) {
+  const GroupConvolutionKernel<T>& kernel = group_convolution_kernels<T>().back();
+  Results<T> r(p);
+  std::vector<char> workspace(kernel.workspace_bytes(p.chain, true));
+  kernel.forward(p.chain, p.bottom.data(), p.parameters, {r.top.data(), p.added()}, workspace.data());
+  kernel.backward(p.chain, p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked), workspace.data());
+  return r;
+}
+
+template <typename T>
+Results<T> run_emulated(const CudaGroupConvolutionKernel<T>& kernel, const Problem<T>& p, int asked) {
+  Results<T> r(p);
+  for (const bool backward : {false, true}) {
+    const size_t values = kernel.workspace_bytes(p.chain, backward) / sizeof(T);
+    std::vector<T> workspace(values, std::numeric_limits<T>::quiet_NaN());
+    if (backward) {
+      kernel.backward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked),
+                      workspace.data(), nullptr);
+    } else {
+      kernel.forward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, {r.top.data(), p.added()},
+                     workspace.data(), nullptr);
+    }
+  }
+  return r;
+}
+
+template <typename T>
+void expect_near(const std::vector<T>& expected, const std::vector<T>& actual, const std::string& what) {
+  ASSERT_EQ(expected.size(), actual.size());
+  T scale = 1;
+  for (T value : expected) scale = std::max(scale, std::isnan(value) ? T(0) : std::abs(value));
+  const T tolerance = scale * (sizeof(T) == 4 ? T(1e-5) : T(1e-13));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (std::isnan(expected[i]) && std::isnan(actual[i])) continue;  // not asked for
+    ASSERT_LE(std::abs(expected[i] - actual[i]), tolerance)
+        << what << "[" << i << "]: expected " << expected[i] << ", got " << actual[i];
+  }
+}
+
+template <typename T>
+void expect_near(const Results<T>& expected, const Results<T>& actual) {
+  expect_near(expected.top, actual.top, "top");
+  expect_near(expected.bottom_diff, actual.bottom_diff, "bottom gradient");
+  for (size_t s = 0; s < expected.weight_diff.size(); ++s) {
+    const std::string stage = " of stage " + std::to_string(s + 1);
+    expect_near(expected.weight_diff[s], actual.weight_diff[s], "weight gradient" + stage);
+    expect_near(expected.bias_diff[s], actual.bias_diff[s], "bias gradient" + stage);
+  }
+}
+
+}  // namespace caffe_layers
