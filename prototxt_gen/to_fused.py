@@ -140,6 +140,7 @@ def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
     fused.include.extend(parts[0].include)
     fused.exclude.extend(parts[0].exclude)
     fused.propagate_down.extend(parts[0].propagate_down)
+    fused.loss_weight.extend(parts[-1].loss_weight)
     return fused
 
 

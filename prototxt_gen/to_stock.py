@@ -84,6 +84,7 @@ class _Expansion:
                 add.propagate_down.extend([True, self.fused.propagate_down[1]])
         if relu:
             self.add("relu", "ReLU", [top], top)
+        self.layers[-1].loss_weight.extend(self.fused.loss_weight[:1])
         return self.layers
 
 

@@ -117,6 +117,19 @@ def test_a_net_of_others():
     assert count_net(back).totals() == count_net(fused).totals() == count_net(stock).totals()
 
 
+def test_loss_weights_go_along():
+    text = FOREIGN.replace('name: "relu1"', 'name: "relu1" loss_weight: 2').replace(
+        'name: "pw2"', 'name: "pw2" loss_weight: 3'
+    )
+    fused = to_fused(parse(text))
+    assert {layer.name: list(layer.loss_weight) for layer in fused.layer if layer.loss_weight} == {
+        "bn1": [2],
+        "dw2": [3],
+    }
+    back = {layer.name: list(layer.loss_weight) for layer in to_stock(fused).layer if layer.loss_weight}
+    assert back == {"bn1/relu": [2], "dw2/conv2": [3]}
+
+
 @pytest.mark.parametrize("change", [
     ('bottom: "dw2" top: "shuffle2"', 'bottom: "data" top: "shuffle2"'),  # dw2 is read by nobody, the shuffle by pw2
     ('bottom: "conv1" bottom: "bn2" top: "sum"', 'bottom: "dw2" bottom: "bn2" top: "sum"'),  # dw2 has two readers
