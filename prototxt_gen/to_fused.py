@@ -3,7 +3,7 @@
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
 FusedGroupConvolution; BatchNorm and Scale one FusedBatchNorm; either takes an Eltwise sum and a ReLU behind it along.
 The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm. Where a
-convolution and later layers read a batch norm's result, they read it from the convolution's second top.
+convolution and later layers read a batch norm's result, the later ones read the convolution's second top.
 """
 
 from prototxt_gen.command_line import Invalid
