@@ -81,15 +81,16 @@ class Net(nn.Module):
             if layer.type in ("AugmentedData", "Input", "Accuracy"):
                 continue
             module, width = translate(layer, widths[layer.bottom[0]])
-            widths.update(dict.fromkeys(layer.top, width))
+            widths.update(zip(layer.top, (width, widths[layer.bottom[0]]), strict=False))
             self.add_module(layer.name, module)
             self.steps.append((layer.name, list(layer.bottom), list(layer.top)))
 
     def forward(self, data, label=None):
         blobs = {"data": data, "label": label}
-        for name, bottoms, tops in self.steps:
-            blobs.update(dict.fromkeys(tops, getattr(self, name)(*(blobs[bottom] for bottom in bottoms))))
-        return blobs[tops[0]]
+        for name, bottoms, (top, *skip) in self.steps:
+            blobs.update(dict.fromkeys(skip, blobs[bottoms[0]]))
+            blobs[top] = getattr(self, name)(*(blobs[bottom] for bottom in bottoms))
+        return blobs[top]
 
 
 def translate(layer, width: int) -> tuple[nn.Module, int]:

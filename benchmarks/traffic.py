@@ -19,8 +19,9 @@ def step_bytes(net: Path) -> int:
     """Bytes that the layers of a prototxt read and write in one step, if each goes over every blob once.
 
     Forward a layer reads its bottoms and writes its tops; backward it reads the tops' gradients and its first bottom,
-    and writes the bottoms' gradients. A second top of FusedBatchNorm is the first one's memory. Not counted are
-    parameters, labels and losses; what an implementation reads twice or finds in a cache makes no difference.
+    and writes the bottoms' gradients; where it takes the gradient of a ReLU behind a sum, it reads the top too. Not
+    counted are parameters, labels and losses; what an implementation reads twice or finds in a cache makes no
+    difference.
     """
     net = read_net(net)
     layers = [layer for layer in net.layer if included(layer, "TRAIN")]
@@ -30,11 +31,27 @@ def step_bytes(net: Path) -> int:
         if not layer.bottom:
             without_gradient.update(layer.top)
         elif layer.type not in LOSSES:
-            bottoms, tops = [[values[blob] for blob in blobs] for blobs in (layer.bottom, layer.top)]
-            written = tops[:1] if layer.type == "FusedBatchNorm" else tops
-            gradients = [values[bottom] for bottom in layer.bottom if bottom not in without_gradient]
-            moved += sum(bottoms) + sum(written) + sum(tops) + bottoms[0] + sum(gradients)
+            blobs = [*_forward(layer), *_backward(layer, without_gradient)]
+            moved += sum(values[blob] for blob in blobs)
     return moved * np.dtype(np.float32).itemsize
+
+
+def _forward(layer) -> list[str]:
+    """Blobs whose values a layer reads or writes, as often as it does."""
+    shared = layer.type == "FusedGroupConvolution"  # its second top is its bottom's memory
+    return [*layer.bottom, *(layer.top[:1] if shared else layer.top)]
+
+
+def _backward(layer, without_gradient: set[str]) -> list[str]:
+    """Blobs whose values or gradients a layer reads or writes, as often as it does."""
+    read, written = [layer.bottom[0], *layer.top], list(layer.bottom)
+    param = layer.fused_batch_norm_param
+    if layer.type == "FusedBatchNorm" and len(layer.bottom) > 1:
+        if param.relu and param.relu_gradient:
+            read.append(layer.top[0])
+        elif not param.relu_gradient:
+            written.pop()  # the residual's gradient is the top's memory
+    return read + [blob for blob in written if blob not in without_gradient]
 
 
 class Copy:

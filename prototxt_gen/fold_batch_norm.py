@@ -15,7 +15,7 @@ import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser, command
 from prototxt_gen.files import write_files
-from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.graph import Graph, phases, prefix
 from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.permutations import permutation
 from prototxt_gen.proto import pb, read_net, read_weights
@@ -85,9 +85,9 @@ def _convolution_before(graph: Graph, i: int) -> list[int]:
         if before is None:
             return []
         layer = graph.layers[before]
-        phases = [(list(one.include), list(one.exclude)) for one in (layer, graph.layers[i])]
-        alone = len(layer.top) == 1 and graph.readers[before, layer.top[0]] == [reader] and phases[0] == phases[1]
-        if not alone or layer.type not in ("Convolution", "ChannelPermutation"):
+        alone = len(layer.top) == 1 and graph.readers[before, layer.top[0]] == [reader]
+        same_phases = phases(layer) == phases(graph.layers[i])
+        if not (alone and same_phases) or layer.type not in ("Convolution", "ChannelPermutation"):
             return []
         chain.insert(0, before)
         if layer.type == "Convolution":

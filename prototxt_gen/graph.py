@@ -26,9 +26,8 @@ class Graph:
         if len(readers) != 1 or layer.loss_weight:
             return None
         reader = self.layers[readers[0]]
-        same_phases = list(reader.include) == list(layer.include) and list(reader.exclude) == list(layer.exclude)
         prefixes = {prefix(layer.name), prefix(reader.name)} - {""}
-        return readers[0] if same_phases and len(reader.top) == 1 and len(prefixes) < 2 else None
+        return readers[0] if phases(reader) == phases(layer) and len(reader.top) == 1 and len(prefixes) < 2 else None
 
     def untouched(self, blob: str, chain: list[int], reading: bool = False) -> bool:
         """True if between the chain's first and last layer none but its own writes (or reads) `blob`."""
@@ -38,6 +37,9 @@ class Graph:
             if i not in chain
         )
 
+    def has_blob(self, name: str) -> bool:
+        return any(name in layer.bottom or name in layer.top for layer in self.layers)
+
     def rename(self, writer: int, blob: str, new: str, readers: list[int] | None = None):
         """Another name for what `writer` writes: there and in all readers, or only in some readers."""
         if readers is None:
@@ -46,9 +48,19 @@ class Graph:
         for reader in readers:
             _replace(self.layers[reader].bottom, blob, new)
 
+    def rename_input(self, i: int):
+        """Layer X's first bottom becomes X/in."""
+        layer = self.layers[i]
+        self.rename(self.writers[i][layer.bottom[0]], layer.bottom[0], f"{layer.name}/in")
+
 
 def _replace(names, old: str, new: str):
     names[:] = [new if name == old else name for name in names]
+
+
+def phases(layer) -> tuple[list, list]:
+    """Rules that say where the layer is; equal ones say the same."""
+    return list(layer.include), list(layer.exclude)
 
 
 def prefix(name: str) -> str:

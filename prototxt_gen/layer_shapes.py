@@ -101,7 +101,7 @@ def _fused_group_convolution(layer, bottoms):
         shape = step.tops[0]
         effect.blobs += step.blobs
         effect.multiply_adds += step.multiply_adds
-    effect.tops = [shape]
+    effect.tops = [shape, bottoms[0]][: len(layer.top)]  # y, x again
     return effect
 
 
@@ -137,7 +137,7 @@ def _batch_norm(layer, bottoms):
 
 def _fused_batch_norm(layer, bottoms):
     norm = _batch_norm(layer, bottoms)
-    return Effect(norm.tops * len(layer.top), norm.blobs + norm.blobs[:2], 3, 2 * norm.multiply_adds)
+    return Effect(norm.tops, norm.blobs + norm.blobs[:2], 3, 2 * norm.multiply_adds)
 
 
 def _scale(layer, bottoms):

@@ -16,7 +16,11 @@ BATCH_NORM_EPS = 2e-5
 
 
 class NetWriter:
-    """Appends layers to `net`. The methods return the name of the blob they write, which is the layer's name."""
+    """Appends layers to `net`. The methods return the name of the blob they write.
+
+    A skip connection starts at the convolution that reads the blob first, as its second top. In the backward pass that
+    convolution adds the connection's gradient and takes the ReLU's, which the batch norm before it is spared.
+    """
 
     def __init__(self, name: str):
         self.net = pb.NetParameter(name=name)
@@ -24,38 +28,45 @@ class NetWriter:
     def layer(self, kind: str, name: str, bottoms: Sequence[str], tops: Sequence[str] = ()) -> "pb.LayerParameter":
         return self.net.layer.add(name=name, type=kind, bottom=bottoms, top=tops or [name])
 
-    def block(self, block: Block, bottom: str) -> str:
-        """Group convolutions in a row with the permutations between them."""
-        param = self.layer("FusedGroupConvolution", block.name, [bottom]).fused_group_convolution_param
+    def block(self, block: Block, bottom: str, skip: bool = False) -> str:
+        """Group convolutions in a row with the permutations between them; skip: bottom once more as `bottom`_skip."""
+        tops = [block.name, f"{bottom}_skip"] if skip else [block.name]
+        param = self.layer("FusedGroupConvolution", block.name, [bottom], tops).fused_group_convolution_param
         perms = block_permutations(block.convolutions)
         for convolution, perm in zip(block.convolutions, perms, strict=False):
             stage = param.stage.add()
             _write_stage(stage, convolution)
             write_permutation(stage, "permutation", perm)
         write_permutation(param, "output_permutation", perms[-1])
+        if skip:
+            param.bottom_relu = True
         return block.name
 
     def batch_norm(
         self, bottom: str, average: float, residual: str | None = None, relu: bool = True, skip: bool = False
     ) -> str:
-        """In place: batch norm with scale and shift, the residual's addition, ReLU; skip: once more in a second top."""
+        """Batch norm with scale and shift, the residual's addition, ReLU; skip: the next block gets `skip` too."""
+        name = f"{bottom}_bn"
         bottoms = [bottom] if residual is None else [bottom, residual]
-        tops = [bottom, f"{bottom}_skip"] if skip else [bottom]
-        param = self.layer("FusedBatchNorm", f"{bottom}_bn", bottoms, tops).fused_batch_norm_param
+        # In place but where the top's gradient stays, as the residual's.
+        top = name if residual and skip else bottom
+        param = self.layer("FusedBatchNorm", name, bottoms, [top]).fused_batch_norm_param
         param.moving_average_fraction, param.eps = average, BATCH_NORM_EPS
         if relu:
             param.relu = True
-        return bottom
+        if skip:
+            param.relu_gradient = False
+        return top
 
     def unit(self, unit: Unit, bottom: str, average: float, skip: bool) -> str:
-        """Blocks, each with batch norm and ReLU; the last ReLU comes after the addition of bottom's second top.
+        """Blocks, each with batch norm and ReLU; the last ReLU comes after the addition of what skips them.
 
-        skip: the next unit needs a second top too.
+        skip: the next unit has a skip connection too.
         """
-        top, last = bottom, unit.blocks[-1]
-        for block in unit.blocks[:-1]:
-            top = self.batch_norm(self.block(block, top), average)
-        top = self.block(last, top)
+        first, *others = unit.blocks
+        top = self.block(first, bottom, unit.skip)
+        for block in others:
+            top = self.block(block, self.batch_norm(top, average))
         residual = f"{bottom}_skip" if unit.skip else None
         if unit.shortcut:
             residual = self.batch_norm(self.block(unit.shortcut, residual), average, relu=False)

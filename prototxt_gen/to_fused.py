@@ -2,18 +2,34 @@
 
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
 FusedGroupConvolution; BatchNorm and Scale one FusedBatchNorm; either takes an Eltwise sum and a ReLU behind it along.
-The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm.
+The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm. Where a
+convolution and later layers read a batch norm's result, the later ones read the convolution's second top.
 """
 
 from prototxt_gen.command_line import Invalid
-from prototxt_gen.graph import Graph, prefix
+from prototxt_gen.graph import Graph, phases, prefix
 from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.proto import pb
 
 
 def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
     """The same net in fused layers. Raises Invalid, naming the layer, where only some of the parts have blobs."""
-    graph = Graph(net)
+    result = pb.NetParameter()
+    result.CopyFrom(net)
+    del result.layer[:]
+    result.layer.extend(_fused_layers(Graph(net)))
+    graph = Graph(result)
+    for i, layer in enumerate(graph.layers):
+        if layer.type == "FusedBatchNorm":
+            _skip_by_convolution(graph, i)
+            _undo_rename(graph, i)
+    del result.layer[:]
+    result.layer.extend(graph.layers)
+    return result
+
+
+def _fused_layers(graph: Graph) -> "list[pb.LayerParameter]":
+    """Each chain as one layer, with the names of its blobs as they were, between the layers that are in no chain."""
     written, gone = {}, set()  # place in the net -> (how to fuse, its parts); all parts
     for i in range(len(graph.layers)):
         if i in gone:
@@ -23,19 +39,15 @@ def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
             written[chain[0] if longer == chain else longer[-1]] = (_fuse_convolutions, longer)
             chain = longer
         elif chain := _batch_norm_chain(graph, i, gone):
-            _return_in_place(graph, chain)
-            _part_tops(graph, chain)
             written[chain[-1]] = (_fuse_batch_norm, chain)
         gone.update(chain)
-    result = pb.NetParameter()
-    result.CopyFrom(net)
-    del result.layer[:]
+    result = []
     for i, layer in enumerate(graph.layers):
         if i in written:
             fuse, chain = written[i]
-            result.layer.append(fuse([graph.layers[j] for j in chain]))
+            result.append(fuse([graph.layers[j] for j in chain]))
         elif i not in gone:
-            result.layer.append(layer)
+            result.append(layer)
     return result
 
 
@@ -105,23 +117,60 @@ def _with_finish(graph: Graph, chain: list[int], gone: set[int]) -> list[int]:
     return chain
 
 
-def _return_in_place(graph: Graph, chain: list[int]):
-    """Undoes to_stock's X/in: the layer writes over its input again."""
-    first, top = graph.layers[chain[0]], graph.layers[chain[-1]].top[0]
-    blob = first.bottom[0]
-    writer = graph.writers[chain[0]][blob]
-    if blob == f"{prefix(first.name)}/in" and graph.untouched(top, [writer, *chain], reading=True):
+def _skip_by_convolution(graph: Graph, i: int):
+    """Where several layers read batch norm i's result, the first one, a convolution, hands it on to the others.
+
+    It adds their gradients to its own, which spares Caffe's Split, and takes the ReLU's in the batch norm's stead.
+    """
+    norm, readers = graph.layers[i], graph.readers[i, graph.layers[i].top[0]]
+    if not _can_skip(graph, i, readers):
+        return
+    convolution, blob = graph.layers[readers[0]], norm.top[0]
+    convolution.top.append(f"{blob}_skip")
+    graph.rename(i, blob, f"{blob}_skip", readers[1:])
+    if norm.fused_batch_norm_param.relu:
+        convolution.fused_group_convolution_param.bottom_relu = True
+        norm.fused_batch_norm_param.relu_gradient = False
+        if len(norm.bottom) > 1 and norm.bottom[0] == blob:
+            graph.rename_input(i)  # whose gradient must not be written over the top's, which is the residual's now
+
+
+def _can_skip(graph: Graph, i: int, readers: list[int]) -> bool:
+    """True if the first of the readers of layer i's top is a convolution that can hand it on to the others.
+
+    It must be there, and pass a gradient down, wherever the others are. What is written over the blob later would be
+    written over the second top too, which is the same memory.
+    """
+    layers, blob = graph.layers, graph.layers[i].top[0]
+    if len(readers) < 2 or layers[readers[0]].type != "FusedGroupConvolution":
+        return False
+    first = layers[readers[0]]
+    return (
+        len(first.top) == 1
+        and first.bottom[0] == blob
+        and readers.count(readers[0]) == 1
+        and not (layers[i].loss_weight or first.loss_weight)
+        and all(phases(layers[j]) == phases(layers[i]) and all(layers[j].propagate_down) for j in readers)
+        and not any(blob in later.top for later in layers[i + 1 :])
+        and not graph.has_blob(f"{blob}_skip")
+    )
+
+
+def _undo_rename(graph: Graph, i: int):
+    """Undoes to_stock's X/in: layer X writes over it again or, where it must not, it is called like its writer."""
+    layer = graph.layers[i]
+    blob, top = layer.bottom[0], layer.top[0]
+    if blob != f"{layer.name}/in":
+        return
+    writer = graph.writers[i].get(blob)  # None: an input of the net, or it was just renamed
+    if writer is None or graph.readers[writer, blob] != [i]:
+        return
+    before = graph.layers[writer]
+    if not layer.fused_batch_norm_param.relu_gradient:
+        if not graph.has_blob(before.name):
+            graph.rename(writer, blob, before.name)
+    elif top not in before.bottom and graph.untouched(top, [writer, i], reading=True):
         graph.rename(writer, blob, top)
-
-
-def _part_tops(graph: Graph, chain: list[int]):
-    """Where several layers read the result, all but the first read a second top, which spares Caffe's Split."""
-    last = chain[-1]
-    blob = graph.layers[last].top[0]
-    first, *others = graph.readers[last, blob] or [None]
-    if others and not any(blob in graph.layers[reader].top for reader in (first, *others)):
-        graph.layers[last].top.append(f"{blob}_skip")
-        graph.rename(last, blob, f"{blob}_skip", others)
 
 
 def _residual(eltwise, scaled: str) -> str | None:
@@ -140,6 +189,7 @@ def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
     fused.include.extend(parts[0].include)
     fused.exclude.extend(parts[0].exclude)
     fused.propagate_down.extend(parts[0].propagate_down)
+    fused.loss_weight.extend(parts[-1].loss_weight)
     return fused
 
 

@@ -3,8 +3,8 @@
 FusedGroupConvolution X becomes X/permute1, X/conv1, X/permute2, X/conv2, ..., X/permute_out, X/add, X/relu (a
 permutation only where there is one; just X, X/add, X/relu if it is one convolution without permutations).
 FusedBatchNorm X becomes X/norm, X/scale, X/add, X/relu. The last of them writes the fused layer's top, so the rest of
-the net stays as it is, with two exceptions: what reads a FusedBatchNorm's second top reads the first, and the sum
-cannot be in place, so its input becomes X/in.
+the net stays as it is, with two exceptions: what reads a FusedGroupConvolution's second top reads its bottom, and the
+sum cannot be in place, so its input becomes X/in.
 """
 
 from prototxt_gen.command_line import Invalid
@@ -17,40 +17,62 @@ def to_stock(net: "pb.NetParameter") -> "pb.NetParameter":
     result = pb.NetParameter()
     result.CopyFrom(net)
     del result.layer[:]
-    graph = Graph(net)
+    graph = Graph(_without_skips(net))
+    scaled = {i: _scaled_blob(graph, i) for i, layer in enumerate(graph.layers) if layer.type == "FusedBatchNorm"}
     for i, layer in enumerate(graph.layers):
-        if layer.type == "FusedBatchNorm":
-            _join_tops(graph, i)
-            _leave_place(graph, i)
-    for layer in graph.layers:
-        result.layer.extend(_EXPAND.get(layer.type, lambda other: [other])(layer))
+        if i in scaled:
+            result.layer.extend(_expand_batch_norm(layer, scaled[i]))
+        elif layer.type == "FusedGroupConvolution":
+            result.layer.extend(_expand_convolutions(layer))
+        else:
+            result.layer.append(layer)
     return result
 
 
 def is_fused(layer) -> bool:
-    return layer.type in _EXPAND
+    return layer.type in ("FusedGroupConvolution", "FusedBatchNorm")
 
 
-def _join_tops(graph: Graph, i: int):
-    """Drops the second top: its readers read the first."""
+def _without_skips(net: "pb.NetParameter") -> "pb.NetParameter":
+    """The net's layers without second tops: their readers read the bottom of the convolution."""
+    graph = Graph(net)
+    for i, layer in enumerate(graph.layers):
+        if layer.type != "FusedGroupConvolution" or len(layer.top) < 2:
+            continue
+        blob, skip = layer.bottom[0], layer.top.pop()
+        if any(blob in later.top for later in graph.layers[i + 1 :]):
+            raise Invalid(
+                f"layer '{layer.name}' has a second top, and a later layer writes over its bottom, '{blob}': "
+                "rename one of them"
+            )
+        graph.rename(i, skip, blob, graph.readers[i, skip])
+    return pb.NetParameter(layer=graph.layers)
+
+
+def _scaled_blob(graph: Graph, i: int) -> str:
+    """The blob that FusedBatchNorm i's Scale is to write: the top, or what is summed.
+
+    Where that can be the input's memory, the input becomes X/in: no blob holds other values than in the fused net.
+    """
     layer = graph.layers[i]
-    if len(layer.top) < 2:
-        return
-    first, second = layer.top
-    if any(first in later.top for later in graph.layers[i + 1 :]):
-        raise Invalid(
-            f"layer '{layer.name}' has a second top, and a later layer writes over the first: rename one of them"
-        )
-    graph.rename(i, second, first, graph.readers[i, second])
-    del layer.top[1]
+    if len(layer.bottom) < 2:
+        return layer.top[0]
+    out_of_place = not layer.fused_batch_norm_param.relu_gradient
+    if layer.bottom[0] == layer.top[0] or (out_of_place and _is_spent(graph, i)):
+        graph.rename_input(i)
+        return layer.bottom[0]
+    return f"{layer.name}/scale"
 
 
-def _leave_place(graph: Graph, i: int):
-    """Where an in-place layer adds a residual, gives its input a name of its own."""
-    layer = graph.layers[i]
-    if len(layer.bottom) == 2 and layer.bottom[0] == layer.top[0]:
-        writer = graph.writers[i][layer.bottom[0]]
-        graph.rename(writer, layer.bottom[0], f"{layer.name}/in")
+def _is_spent(graph: Graph, i: int) -> bool:
+    """True if layer i alone reads its first bottom, and a convolution has written it, which needs it no more."""
+    blob = graph.layers[i].bottom[0]
+    writer = graph.writers[i][blob]
+    if writer is None or graph.readers[writer, blob] != [i] or graph.layers[writer].loss_weight:
+        return False
+    layer = graph.layers[writer]
+    relu = layer.fused_group_convolution_param.relu
+    return layer.type in ("Convolution", "FusedGroupConvolution") and not relu
 
 
 class _Expansion:
@@ -84,6 +106,7 @@ class _Expansion:
                 add.propagate_down.extend([True, self.fused.propagate_down[1]])
         if relu:
             self.add("relu", "ReLU", [top], top)
+        self.layers[-1].loss_weight.extend(self.fused.loss_weight[:1])
         return self.layers
 
 
@@ -128,12 +151,9 @@ def _stage_to_convolution(stage, param):
             getattr(param, field).CopyFrom(getattr(stage, field))
 
 
-def _expand_batch_norm(fused):
-    param, top = fused.fused_batch_norm_param, fused.top[0]
+def _expand_batch_norm(fused, scaled: str):
+    param = fused.fused_batch_norm_param
     expansion = _Expansion(fused, 5)
-    scaled = top
-    if len(fused.bottom) > 1:
-        scaled = fused.bottom[0] if fused.bottom[0] == f"{fused.name}/in" else f"{fused.name}/scale"
     norm = expansion.add("norm", "BatchNorm", [fused.bottom[0]], scaled, 3).batch_norm_param
     for field in ("use_global_stats", "moving_average_fraction", "eps"):
         if param.HasField(field):
@@ -145,6 +165,3 @@ def _expand_batch_norm(fused):
     if param.HasField("bias_filler"):
         scale.bias_filler.CopyFrom(param.bias_filler)
     return expansion.finish(param.relu)
-
-
-_EXPAND = {"FusedGroupConvolution": _expand_convolutions, "FusedBatchNorm": _expand_batch_norm}

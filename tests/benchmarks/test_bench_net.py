@@ -37,26 +37,45 @@ def test_table_and_chart(tmp_path):
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
-CONVOLUTION_AND_NORM = """
+TWO_SKIPS = """
 layer { name: "in" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 3 dim: 4 dim: 5 } } }
 layer {
   name: "first" type: "Convolution" bottom: "x" top: "a"
   convolution_param { num_output: 6 kernel_size: 1 }
 }
-layer { name: "norm" type: "FusedBatchNorm" bottom: "a" top: "a" top: "skip" }
-layer { name: "second" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 6 kernel_size: 1 } }
-layer { name: "sum" type: "FusedBatchNorm" bottom: "b" bottom: "skip" top: "b" }
+layer {
+  name: "norm" type: "FusedBatchNorm" bottom: "a" top: "a"
+  fused_batch_norm_param { relu: true relu_gradient: false }
+}
+layer {
+  name: "second" type: "FusedGroupConvolution" bottom: "a" top: "b" top: "a_skip"
+  fused_group_convolution_param { bottom_relu: true stage { num_output: 6 } }
+}
+layer {
+  name: "sum" type: "FusedBatchNorm" bottom: "b" bottom: "a_skip" top: "c"
+  fused_batch_norm_param { relu: true relu_gradient: false }
+}
+layer {
+  name: "third" type: "FusedGroupConvolution" bottom: "c" top: "d" top: "c_skip"
+  fused_group_convolution_param { bottom_relu: true stage { num_output: 6 } }
+}
+layer {
+  name: "last" type: "FusedBatchNorm" bottom: "d" bottom: "c_skip" top: "d"
+  fused_batch_norm_param { relu: true }
+}
 """
 
 
 def test_bytes_of_a_step(tmp_path):
     """Counted by hand: x has 120 values, every other blob 240."""
-    (tmp_path / "net.prototxt").write_text(CONVOLUTION_AND_NORM)
+    (tmp_path / "net.prototxt").write_text(TWO_SKIPS)
     first = 120 + 240 + 240 + 120  # x, a; a's gradient, x
-    norm = 240 + 240 + 480 + 240 + 240  # a, a; two tops' gradients, a, a's gradient
-    second = 240 + 240 + 240 + 240 + 240
-    summed = 480 + 240 + 240 + 240 + 480
-    assert step_bytes(tmp_path / "net.prototxt") == 4 * (first + norm + second + summed)
+    norm = 240 + 240 + 240 + 240 + 240  # a, a; a's gradient, a, a's gradient
+    second = 240 + 240 + 480 + 240 + 240  # a, b; the gradients of b and a_skip, a, a's gradient
+    summed = 480 + 240 + 240 + 240 + 240  # b and a_skip, c; c's gradient, b, b's gradient
+    third = second
+    last = 480 + 240 + 240 + 480 + 480  # d and c_skip, d; d's gradient, d before and after, gradients of d and c_skip
+    assert step_bytes(tmp_path / "net.prototxt") == 4 * (first + norm + second + summed + third + last)
 
 
 def test_a_crash_of_pytorch_costs_its_own_times_only(tmp_path, capsys):

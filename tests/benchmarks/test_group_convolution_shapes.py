@@ -53,8 +53,8 @@ def shapes_of(arch: str, options: Options) -> dict[str, str]:
     """Layer name -> shape as the list writes it, for batch 64."""
     files = build(Experiment(arch, options))
     net = text_format.Parse(files.texts["deploy.prototxt"], pb.NetParameter())
-    made = {layer.name: layer.tops[0] for layer in count_net(net).layers}
-    tops = {top: made[layer.name] for layer in net.layer for top in layer.top}
+    counts = count_net(net).layers
+    tops = {top: shape for layer, count in zip(net.layer, counts) for top, shape in zip(layer.top, count.tops)}
     shapes = {}
     for layer in net.layer:
         if layer.type != "FusedGroupConvolution":

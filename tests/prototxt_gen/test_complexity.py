@@ -92,6 +92,15 @@ def test_statistics_are_not_learned():
     assert one_layer("FusedBatchNorm").learned == 12
 
 
+def test_second_tops():
+    """A convolution's is its input; a batch norm has none."""
+    stage = "fused_group_convolution_param { stage { num_output: 3 kernel_size: 3 stride: 2 pad: 1 } }"
+    assert one_layer("FusedGroupConvolution", stage, tops=("y", "x_again")).tops == [(2, 3, 4, 4), (2, 6, 8, 8)]
+    for kind, tops, most in (("FusedGroupConvolution", "abc", 2), ("FusedBatchNorm", "ab", 1)):
+        with pytest.raises(Invalid, match=rf"layer 'x' \({kind}\) has {most + 1} tops, expected {most}"):
+            one_layer(kind, stage, tops=tops)
+
+
 def test_slices_and_concatenation():
     assert one_layer("Slice", "slice_param { slice_point: 2 }", tops=("a", "b")).tops == [(2, 2, 8, 8), (2, 4, 8, 8)]
     assert one_layer("Split", tops=("a", "b")).tops == [(2, 6, 8, 8)] * 2

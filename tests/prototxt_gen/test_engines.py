@@ -50,7 +50,7 @@ def test_there_and_back(table, row):
         fused = parse(texts[name])
         stock = to_stock(fused)
         assert not any(layer.type.startswith("Fused") for layer in stock.layer)
-        assert to_fused(stock) == fused
+        assert to_fused(stock) == fused == to_fused(fused)
         assert to_stock(to_fused(stock)) == stock
 
 
@@ -102,19 +102,34 @@ def test_a_net_of_others():
         ("dw2", "FusedGroupConvolution"), ("bn2", "FusedBatchNorm"), ("rect", "Convolution"), ("bn3", "BatchNorm"),
         ("relu3", "ReLU"), ("dropout", "Dropout"), ("fc", "InnerProduct")]  # fmt: skip
     bn1, dw2, bn2 = fused.layer[2:5]
-    assert (list(bn1.bottom), list(bn1.top)) == (["conv1"], ["conv1", "conv1_skip"])
+    assert (list(bn1.bottom), list(bn1.top)) == (["conv1"], ["conv1"])
+    assert not bn1.fused_batch_norm_param.relu_gradient and bn2.fused_batch_norm_param.relu_gradient
     assert bn1.fused_batch_norm_param.relu and bn1.fused_batch_norm_param.eps == np.float32(0.001)
     assert [p.lr_mult for p in bn1.param] == [0, 0, 0, 2, 3] and all(p.decay_mult == 0 for p in bn1.param)
     assert (list(bn2.bottom), list(bn2.top)) == (["pw2", "conv1_skip"], ["relu2"])
     assert [p.lr_mult for p in dw2.param] == [4, 5, 1] and dw2.param[2].name == "shared"
     assert [s.group for s in dw2.fused_group_convolution_param.stage] == [6, 2]
     assert list(dw2.fused_group_convolution_param.stage[1].permutation.index) == [5, 4, 3, 2, 1, 0]
-    assert dw2.top == ["pw2"]
+    assert (list(dw2.bottom), list(dw2.top)) == (["conv1"], ["pw2", "conv1_skip"])
+    assert dw2.fused_group_convolution_param.bottom_relu
     blobs = [blob for layer in stock.layer for blob in layer.blobs]
     assert [blob for layer in fused.layer for blob in layer.blobs] == blobs
     back = to_stock(fused)
     assert [blob for layer in back.layer for blob in layer.blobs] == blobs
     assert count_net(back).totals() == count_net(fused).totals() == count_net(stock).totals()
+
+
+def test_loss_weights_go_along():
+    text = FOREIGN.replace('name: "relu1"', 'name: "relu1" loss_weight: 2').replace(
+        'name: "pw2"', 'name: "pw2" loss_weight: 3'
+    )
+    fused = to_fused(parse(text))
+    assert {layer.name: list(layer.loss_weight) for layer in fused.layer if layer.loss_weight} == {
+        "bn1": [2],
+        "dw2": [3],
+    }
+    back = {layer.name: list(layer.loss_weight) for layer in to_stock(fused).layer if layer.loss_weight}
+    assert back == {"bn1/relu": [2], "dw2/conv2": [3]}
 
 
 @pytest.mark.parametrize("change", [

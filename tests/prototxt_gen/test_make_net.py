@@ -198,15 +198,58 @@ def test_skips_span_two_blocks():
             if layer.type == "FusedBatchNorm" and len(layer.bottom) > 1
         ]
 
-    stage1 = [("stage1_block2_bn", "conv1_skip"), ("stage1_block4_bn", "stage1_block2_skip")]
+    stage1 = [("stage1_block2_bn", "conv1_skip"), ("stage1_block4_bn", "stage1_block2_bn_skip")]
     later = [
-        (f"stage{s}_block{b}_bn", f"stage{s}_shortcut" if b == 2 else f"stage{s}_block2_skip")
+        (f"stage{s}_block{b}_bn", f"stage{s}_shortcut" if b == 2 else f"stage{s}_block2_bn_skip")
         for s in (2, 3)
         for b in (2, 4)
     ]
     assert sums("igcv2") == stage1 + later
-    assert sums("xception", width=58) == sums("igcv2star", width=128) == stage1[1:] + later
+    assert (
+        sums("xception", width=58)
+        == sums("igcv2star", width=128)
+        == [("stage1_block4_bn", "stage1_block2_skip")] + later
+    )
     assert sums("igcv2", downsampling=False) == sums("igcv2-II") == []
+
+
+def test_skips_start_at_the_convolution_behind_the_batch_norm():
+    """It hands its input on and takes the ReLU's gradient, and the batch norm, with a residual, is not in place."""
+    layers = {layer.name: layer for layer in net_of("igcv2", Options(depth=14)).layer}
+    starts = {"stage1_block1": "conv1", "stage1_block3": "stage1_block2_bn", "stage2_block1": "stage1_block4_bn",
+              "stage2_block3": "stage2_block2_bn", "stage3_block1": "stage2_block4_bn",
+              "stage3_block3": "stage3_block2_bn"}  # fmt: skip
+    for name, layer in layers.items():
+        if layer.type == "FusedGroupConvolution":
+            tops = [name, f"{starts[name]}_skip"] if name in starts else [name]
+            assert (list(layer.top), layer.fused_group_convolution_param.bottom_relu) == (tops, name in starts)
+            assert layer.bottom[0] == starts.get(name, layer.bottom[0])
+        elif layer.type == "FusedBatchNorm":
+            own = name in starts.values()
+            assert list(layer.top) == [name if own else layer.bottom[0]]
+            assert layer.fused_batch_norm_param.relu_gradient == (not own and name != "conv1_bn")
+    assert layers["stage2_shortcut"].bottom == ["stage1_block4_bn_skip"]
+    assert layers["pool"].bottom == ["stage3_block4"]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("depth", [8, 11])
+def test_caffe_need_not_split_a_blob(arch, depth):
+    """Every top has one reader; what takes no gradient of its ReLU is read by what does."""
+    read, spared = {"label": 0}, set()
+    for layer in net_of(arch, Options(width=70 if arch == "xception" else 64, depth=depth)).layer:
+        if layer.type in ("AugmentedData", "Accuracy", "SoftmaxWithLoss"):
+            read.update(dict.fromkeys(layer.top, 0))
+            continue
+        for bottom in layer.bottom:
+            assert read[bottom] == 0, bottom
+            read[bottom] = 1
+        assert layer.fused_group_convolution_param.bottom_relu == (layer.bottom[0] in spared)
+        spared.discard(layer.bottom[0])
+        read.update(dict.fromkeys(layer.top, 0))
+        if not layer.fused_batch_norm_param.relu_gradient:
+            spared.add(layer.top[0])
+    assert not spared
 
 
 SHORTCUTS = {"xception": [1, 1], "igcv1": [32, 32], "igcv2": [32, 64], "igcv2star": [32, 64], "resnet": [1, 1]}
