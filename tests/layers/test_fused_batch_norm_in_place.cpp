@@ -127,18 +127,16 @@ TYPED_TEST(FusedBatchNormInPlaceTest, TestMemoryOfTheLayerInFrontIsNotWritten) {
   }
 }
 
-// Where the layer in front shares its own memory each time, y stays in one of the layer's; also with a second top.
-TYPED_TEST(FusedBatchNormInPlaceTest, TestOneMemoryForYBesideASecondTop) {
+// Where the layer in front shares its own memory each time, y stays in one of the layer's.
+TYPED_TEST(FusedBatchNormInPlaceTest, TestOneMemoryForY) {
   SKIP_WITHOUT_DEVICE();
   typedef typename TypeParam::Dtype Dtype;
-  Blob<Dtype> in_front(this->x_.shape()), second_top;
+  Blob<Dtype> in_front(this->x_.shape());
   Fill<Dtype>(&in_front, 1, 2);
-  this->in_place_->SetUp({&this->x_}, {&this->x_, &second_top});
   SyncedMemory* first = nullptr;
   for (int pass = 0; pass < 3; ++pass) {
     this->x_.ShareData(in_front);
-    this->in_place_->Forward({&this->x_}, {&this->x_, &second_top});
-    EXPECT_EQ(this->x_.data(), second_top.data());
+    this->in_place_->Forward({&this->x_}, {&this->x_});
     if (pass == 0) first = this->x_.data().get();
     EXPECT_EQ(first, this->x_.data().get());
   }
