@@ -115,6 +115,7 @@ struct DirectGroup {
   int inputs;
   T* out[kPairPlanes];
   int outputs, out_width;
+  const T* out_ahead;  ///< planes that the second-level cache begins to fetch while results are computed; may be null
 };
 
 /// What the caches begin to fetch while channel c is read or written: a plane about 16 KB on, which behind the last
@@ -137,6 +138,7 @@ DirectGroup<T> direct_group(const FusedStage& stage, bool transposed, int group,
                             const Planes<T>& out, int first_out, const T* zeros) {
   DirectGroup<T> result;
   result.zeros = zeros;
+  result.out_ahead = nullptr;
   result.inputs = transposed ? stage.group_outputs : stage.group_inputs;
   result.outputs = transposed ? stage.group_inputs : stage.group_outputs;
   result.out_width = transposed ? stage.in_width : stage.out_width;
@@ -169,6 +171,10 @@ void direct(const DirectGroup<T>& group, int o, int first_row, int rows, const T
     for (int row = 0; row < rows; row += step) {
       for (int i = 0; i < group.inputs && o == 0; ++i) {
         fetch_ahead(group.in[i], STRIDE * (first_row + row), STRIDE * step);
+      }
+      if (group.out_ahead && o == 0) {
+        const ptrdiff_t pixels = static_cast<ptrdiff_t>(group.outputs) * width;
+        fetch_run<false>(group.out_ahead + row * pixels, step * pixels);
       }
       if (pairs) {
         const auto run_pairs =

@@ -256,9 +256,9 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
     return run(plane_at(out_diff, group, stage.group, height, width), 0, height, width, transposed + weights, T(0),
                in_diff.at(first), ahead);
   }
-  const DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, first, zeros);
+  DirectGroup<T> planes = direct_group(stage, true, group, out_diff, in_diff, first, zeros);
   if (stage.stride == 1) {
-    if (ahead) fetch_run<false>(ahead, static_cast<ptrdiff_t>(inputs) * stage.in_height * stage.in_width);
+    planes.out_ahead = ahead;
     return direct<T, 1, kDirectOutputs<1>>(planes, 0, 0, stage.in_height, transposed + weights, nullptr);
   }
   for (int i = 0; i < inputs; ++i) {
