@@ -3,7 +3,7 @@
 // The two micro-kernels. Both see a group convolution as a matrix product over lists of channel planes, so that a
 // permutation, and the shifts of a 3x3 kernel, are only other pointers in the list.
 
-#include "caffe_layers/kernels/simd/vector.hpp"
+#include "caffe_layers/kernels/simd/finish.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -28,52 +28,6 @@ struct Planes {
 template <typename T>
 inline void list_planes(const Planes<T>& planes, int channels, T** list) {
   for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
-}
-
-/// What is done to results before they are stored: those of the last stage get the residual and the ReLU; the bottom's
-/// gradient gets the skip connection's, and is zero where the bottom is not positive.
-template <typename T>
-struct Finish {
-  const T* residual;  ///< laid out as top; may be where the results go; null: none
-  const T* top;       ///< null: of another stage
-  bool relu;
-  bool streamed;    ///< is_streamed(top)
-  bool whole;       ///< all of the image: what follows in a plane is not another thread's
-  const T* ahead;   ///< what the caches begin to fetch meanwhile, as the results' place in the top goes on; may be null
-  int ahead_lines;  ///< for each line of results, at most 2
-  const T* mask;    ///< zero where this is not positive; laid out as top; null: nowhere
-
-  const T* residual_at(const T* to) const { return residual + (to - top); }
-  const T* mask_at(const T* to) const { return mask + (to - top); }
-  bool any() const { return residual || relu || mask; }
-};
-
-template <typename T>
-inline Vector<T> positive_part(Vector<T> x) {
-  return x < Vector<T>{} ? Vector<T>{} : x;
-}
-
-/// The result of which y is the first `lanes` lanes, or if WHOLE all.
-template <typename T, bool WHOLE>
-ALWAYS_INLINE Vector<T> finished(const Finish<T>& finish, Vector<T> y, const T* to, int lanes) {
-  const auto at = [=](const T* from) { return WHOLE ? load(from) : load_first(from, lanes); };
-  if (finish.residual) y += at(finish.residual_at(to));
-  if (finish.relu) y = positive_part<T>(y);
-  if (finish.mask) y = at(finish.mask_at(to)) > Vector<T>{} ? y : Vector<T>{};
-  return y;
-}
-
-/// Does it to `count` results on their way; they may be where they go.
-template <typename T>
-inline void finish_run(const Finish<T>& finish, const T* from, T* to, ptrdiff_t count) {
-  if (from == to && !finish.any()) return;
-  const bool streamed = finish.streamed && from != to;
-  ptrdiff_t i = 0;
-  for (; i + kLanes<T> <= count; i += kLanes<T>) {
-    store(to + i, finished<T, true>(finish, load(from + i), to + i, 0), streamed);
-  }
-  const int left = static_cast<int>(count - i);
-  if (left) store_first(to + i, finished<T, false>(finish, load_first(from + i, left), to + i, left), left);
 }
 
 /// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
