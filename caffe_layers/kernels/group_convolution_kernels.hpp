@@ -26,7 +26,7 @@ struct ChainTop {
 template <typename T>
 struct ChainGradients {
   T* bottom = nullptr;
-  const T* skip = nullptr;   ///< added to the bottom's gradient; may be `bottom` itself
+  const T* skip = nullptr;   ///< added to the bottom's gradient; on the CPU it may be `bottom` itself
   bool bottom_relu = false;  ///< the bottom's gradient, with what is added, is zero where the bottom is not positive
   std::vector<T*> weight, bias;
 };

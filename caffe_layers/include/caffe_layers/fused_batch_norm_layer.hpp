@@ -19,8 +19,8 @@ namespace caffe {
  * another memory for y (no copy).
  *
  * relu_gradient: false leaves the ReLU's gradient to the reader of y, FusedGroupConvolution with bottom_relu. The
- * residual's gradient then is y's, in the same memory unless the layer works in place. Backward ends with a message if
- * y's gradient is not zero where y is.
+ * residual's gradient then is y's, in the same memory unless the layer works in place. On the CPU backward ends with a
+ * message if y's gradient is not zero where y is, among the first 1024 values. Without relu it must not be false.
  *
  * Statistics are those of stock BatchNorm: mean and variance of the batch (TRAIN), or of the moving averages (TEST, or
  * use_global_stats: true). Parameter blobs: mean and variance sums (C), their common factor (1), as in stock BatchNorm,

@@ -87,6 +87,7 @@ Buffer<T> take_buffer(Arena* arena, const FusedChain& chain, int s) {
   return {arena->take<T>(stage.out_channels * pitch), pitch, image};
 }
 
+/// As many channels of in_height x in_width pixels as Scratch::bottom_diff says.
 template <typename T>
 Planes<T> take_bottom_diff(Arena* arena, const FusedChain& chain) {
   const FusedStage& first = chain.stages[0];
