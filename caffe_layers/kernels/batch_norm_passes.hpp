@@ -19,9 +19,17 @@
 namespace caffe_layers {
 namespace {
 
-constexpr int kMaxBlock = 128;    // channels a thread keeps the sums of
+constexpr int kMaxBlock = 64;    // channels a thread keeps the sums of
 constexpr int kRunBytes = 16384;  // neighbouring channels are joined until one image has this much of them
-constexpr int kSmall = 1 << 14;   // values for which waking threads does not pay
+constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
+
+/// Neighbouring channels that a thread works on. `to_next`: from each to the channel to fetch for afterwards; 0 in a
+/// thread's last block, for to fetch another thread's channels would take them from it while it writes.
+struct Block {
+  int first, count, to_next;
+};
+
+inline int smaller(int a, int b) { return a < b ? a : b; }
 
 inline size_t offset(const BatchNormShape& shape, int n, int c) {
   return (size_t(n) * shape.channels + c) * shape.spatial;
@@ -47,21 +55,29 @@ struct Affine {
   }
 };
 
-template <typename T, typename Pass>
-Affine<T> affine(const Pass& p, int c) {
-  return {p.mean[c], T(p.gamma[c] * inverse_std(p.variance[c], p.eps)), p.beta[c]};
-}
+/// Those of a block's channels, once for all images: a root and a division take longer than a small map.
+template <typename T>
+struct Affines {
+  Affine<T> of[kMaxBlock];
 
-/// Mean and variance of channels begin .. end - 1. Sums are of x minus the channel's mean in the first image: one pass,
+  template <typename Pass>
+  Affines(const Pass& p, const Block& block) {
+    for (int k = 0; k < block.count; ++k)
+      of[k] = {p.mean[block.first + k], T(p.gamma[block.first + k] * inverse_std(p.variance[block.first + k], p.eps)),
+               p.beta[block.first + k]};
+  }
+};
+
+/// Mean and variance. Sums are of x minus the channel's mean in the first image: one pass,
 /// and squares lose at most a factor `num` of precision, whatever the data.
 template <typename T>
-void statistics(const BatchNormForward<T>& p, int begin, int end) {
+void statistics(const BatchNormForward<T>& p, const Block& block) {
   const int spatial = p.shape.spatial;
   const double m = values_per_channel(p.shape);
   T shift[kMaxBlock];
   Sums<T> sums[kMaxBlock];
-  for (int c = begin; c < end; ++c) {
-    const T* x = p.x + offset(p.shape, 0, c);
+  for (int k = 0; k < block.count; ++k) {
+    const T* x = p.x + offset(p.shape, 0, block.first + k);
     Sums<T> sum;
     add_terms<T>(
         spatial,
@@ -69,38 +85,39 @@ void statistics(const BatchNormForward<T>& p, int begin, int end) {
           return Pair<decltype(v)>{load<decltype(v)>(x + i), {}};
         },
         &sum);
-    shift[c - begin] = T(sum.first() / spatial);
+    shift[k] = T(sum.first() / spatial);
   }
   for (int n = 0; n < p.shape.num; ++n) {
-    for (int c = begin; c < end; ++c) {
-      const T* x = p.x + offset(p.shape, n, c);
-      const T *next = x + to_next_image(p.shape, n), origin = shift[c - begin];
+    for (int k = 0; k < block.count; ++k) {
+      const T* x = p.x + offset(p.shape, n, block.first + k);
+      const T *next = x + to_next_image(p.shape, n), origin = shift[k];
       const auto term = [=](auto v, int i) {
         using V = decltype(v);
         fetch<V>(next + i);
         const V d = load<V>(x + i) - origin;
         return Pair<V>{d, d * d};
       };
-      add_terms<T>(spatial, term, &sums[c - begin]);
+      add_terms<T>(spatial, term, &sums[k]);
     }
   }
-  for (int c = begin; c < end; ++c) {
-    const Sums<T>& sum = sums[c - begin];
+  for (int k = 0; k < block.count; ++k) {
+    Sums<T>& sum = sums[k];
     const double mean = sum.first() / m, variance = sum.second() / m - mean * mean;
-    p.mean[c] = T(shift[c - begin] + mean);
-    p.variance[c] = T(variance < 0 ? 0 : variance);
+    p.mean[block.first + k] = T(shift[k] + mean);
+    p.variance[block.first + k] = T(variance < 0 ? 0 : variance);
   }
 }
 
 template <typename T, bool kResidual, bool kRelu, bool kStream>
-void normalise(const BatchNormForward<T>& p, int begin, int end) {
+void normalise(const BatchNormForward<T>& p, const Block& block) {
+  const Affines<T> norms(p, block);
   for (int n = 0; n < p.shape.num; ++n) {
-    for (int c = begin; c < end; ++c) {
-      const size_t first = offset(p.shape, n, c);
+    for (int k = 0; k < block.count; ++k) {
+      const size_t first = offset(p.shape, n, block.first + k);
       const T *x = p.x + first, *residual = p.residual + (kResidual ? first : 0);
-      const size_t ahead = to_next_image(p.shape, n), next_channels = size_t(end - begin) * p.shape.spatial;
+      const size_t ahead = to_next_image(p.shape, n), next_channels = offset(p.shape, 0, block.to_next);
       T* y = p.y + first;
-      const Affine<T> norm = affine<T>(p, c);
+      const Affine<T> norm = norms.of[k];
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
         fetch<V>(x + next_channels + i);
@@ -120,11 +137,11 @@ void normalise(const BatchNormForward<T>& p, int begin, int end) {
 }
 
 template <typename T, bool kStream>
-void normalise(const BatchNormForward<T>& p, int begin, int end) {
+void normalise(const BatchNormForward<T>& p, const Block& block) {
   if (p.residual)
-    p.relu ? normalise<T, true, true, kStream>(p, begin, end) : normalise<T, true, false, kStream>(p, begin, end);
+    p.relu ? normalise<T, true, true, kStream>(p, block) : normalise<T, true, false, kStream>(p, block);
   else
-    p.relu ? normalise<T, false, true, kStream>(p, begin, end) : normalise<T, false, false, kStream>(p, begin, end);
+    p.relu ? normalise<T, false, true, kStream>(p, block) : normalise<T, false, false, kStream>(p, block);
 }
 
 /// Whether results go past the caches: unless they overwrite what has just been read.
@@ -136,10 +153,10 @@ bool worth_streaming(const BatchNormShape& shape, const T* to, const T* read, co
 }
 
 template <typename T>
-void forward_block(const BatchNormForward<T>& p, int begin, int end) {
-  if (p.batch_statistics) statistics(p, begin, end);
-  if (!worth_streaming(p.shape, p.y, p.x, p.residual)) return normalise<T, false>(p, begin, end);
-  normalise<T, true>(p, begin, end);
+void forward_block(const BatchNormForward<T>& p, const Block& block) {
+  if (p.batch_statistics) statistics(p, block);
+  if (!worth_streaming(p.shape, p.y, p.x, p.residual)) return normalise<T, false>(p, block);
+  normalise<T, true>(p, block);
   end_streams();
 }
 
@@ -170,14 +187,14 @@ struct Gradient {
   }
 };
 
-/// sums[c - begin]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
+/// sums[k]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
 /// the way.
 template <typename T, Mask kMask>
-void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* sums) {
+void sum_gradients(const BatchNormBackward<T>& p, const Affines<T>& norms, const Block& block, Sums<T>* sums) {
   for (int n = 0; n < p.shape.num; ++n) {
-    for (int c = begin; c < end; ++c) {
-      const size_t first = offset(p.shape, n, c);
-      const Gradient<T, kMask> gradient(p, affine<T>(p, c), first);
+    for (int k = 0; k < block.count; ++k) {
+      const size_t first = offset(p.shape, n, block.first + k);
+      const Gradient<T, kMask> gradient(p, norms.of[k], first);
       const size_t ahead = to_next_image(p.shape, n);
       const auto term = [&gradient, ahead](auto v, int i) {
         using V = decltype(v);
@@ -191,9 +208,9 @@ void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* s
           store(residual_diff + i, t.first);
           return t;
         };
-        add_terms<T>(p.shape.spatial, storing_term, &sums[c - begin]);
+        add_terms<T>(p.shape.spatial, storing_term, &sums[k]);
       } else {
-        add_terms<T>(p.shape.spatial, term, &sums[c - begin]);
+        add_terms<T>(p.shape.spatial, term, &sums[k]);
       }
     }
   }
@@ -201,21 +218,21 @@ void sum_gradients(const BatchNormBackward<T>& p, int begin, int end, Sums<T>* s
 
 /// x_diff = scale * (gradient - mean of gradient - normalised x * mean of (gradient * normalised x)).
 template <typename T, Mask kMask, bool kStream>
-void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<T>* sums) {
+void write_x_diff(const BatchNormBackward<T>& p, const Affines<T>& norms, const Block& block, Sums<T>* sums) {
   const double m = values_per_channel(p.shape);
   T of_x[kMaxBlock] = {}, constant[kMaxBlock] = {};
-  for (int c = begin; c < end && p.batch_statistics; ++c) {
-    const double inverse = inverse_std(p.variance[c], p.eps), scale = p.gamma[c] * inverse;
-    of_x[c - begin] = T(-scale * inverse * inverse * sums[c - begin].second() / m);
-    constant[c - begin] = T(-scale * sums[c - begin].first() / m);
+  for (int k = 0; k < block.count && p.batch_statistics; ++k) {
+    const double inverse = inverse_std(p.variance[block.first + k], p.eps), scale = p.gamma[block.first + k] * inverse;
+    of_x[k] = T(-scale * inverse * inverse * sums[k].second() / m);
+    constant[k] = T(-scale * sums[k].first() / m);
   }
   for (int n = 0; n < p.shape.num; ++n) {
-    for (int c = begin; c < end; ++c) {
-      const size_t first = offset(p.shape, n, c);
-      const Gradient<T, kMask> gradient(p, affine<T>(p, c), first);
-      const T b = of_x[c - begin], a = constant[c - begin];
+    for (int k = 0; k < block.count; ++k) {
+      const size_t first = offset(p.shape, n, block.first + k);
+      const Gradient<T, kMask> gradient(p, norms.of[k], first);
+      const T b = of_x[k], a = constant[k];
       T* x_diff = p.x_diff + first;
-      const size_t next_channels = size_t(end - begin) * p.shape.spatial;
+      const size_t next_channels = offset(p.shape, 0, block.to_next);
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
         gradient.fetch_ahead(v, next_channels + i);
@@ -230,43 +247,44 @@ void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<
 }
 
 template <typename T, Mask kMask>
-void write_x_diff(const BatchNormBackward<T>& p, int begin, int end, const Sums<T>* sums) {
+void write_x_diff(const BatchNormBackward<T>& p, const Affines<T>& norms, const Block& block, Sums<T>* sums) {
   if (!worth_streaming(p.shape, p.x_diff, p.y_diff, p.y_diff))
-    return write_x_diff<T, kMask, false>(p, begin, end, sums);
-  write_x_diff<T, kMask, true>(p, begin, end, sums);
+    return write_x_diff<T, kMask, false>(p, norms, block, sums);
+  write_x_diff<T, kMask, true>(p, norms, block, sums);
   end_streams();
 }
 
 template <typename T, Mask kMask>
-void backward_block(const BatchNormBackward<T>& p, int begin, int end) {
+void backward_block(const BatchNormBackward<T>& p, const Block& block) {
+  const Affines<T> norms(p, block);
   Sums<T> sums[kMaxBlock];
-  sum_gradients<T, kMask>(p, begin, end, sums);
-  for (int c = begin; c < end; ++c) {
-    if (p.beta_diff) p.beta_diff[c] += T(sums[c - begin].first());
-    if (p.gamma_diff) p.gamma_diff[c] += T(sums[c - begin].second() * inverse_std(p.variance[c], p.eps));
+  sum_gradients<T, kMask>(p, norms, block, sums);
+  for (int k = 0; k < block.count; ++k) {
+    if (p.beta_diff) p.beta_diff[block.first + k] += T(sums[k].first());
+    if (p.gamma_diff)
+      p.gamma_diff[block.first + k] += T(sums[k].second() * inverse_std(p.variance[block.first + k], p.eps));
   }
   if (!p.x_diff) return;
-  if (!p.residual_diff) return write_x_diff<T, kMask>(p, begin, end, sums);
+  if (!p.residual_diff) return write_x_diff<T, kMask>(p, norms, block, sums);
   BatchNormBackward<T> masked = p;  // residual_diff is the gradient in front of the ReLU
   masked.y_diff = p.residual_diff;
-  write_x_diff<T, Mask::kNone>(masked, begin, end, sums);
+  write_x_diff<T, Mask::kNone>(masked, norms, block, sums);
 }
 
-/// Calls block(p, begin, end) for blocks of channels; every thread has as many channels, as far as possible.
-template <typename Pass, typename Block>
-void for_blocks(const Pass& p, Block block) {
+/// Calls work(p, block) for blocks of channels; every thread has as many channels, as far as possible.
+template <typename Pass, typename Work>
+void for_blocks(const Pass& p, Work work) {
   const BatchNormShape& shape = p.shape;
   const size_t image_bytes = shape.spatial * sizeof(*p.x);
-  int size = image_bytes >= kRunBytes ? 1 : int(kRunBytes / image_bytes);
-  if (size > kMaxBlock) size = kMaxBlock;
+  const int size = image_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / image_bytes), kMaxBlock);
   const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
 #pragma omp parallel if (parallel)
   {
     const int threads = omp_get_num_threads(), thread = omp_get_thread_num();
     const int last = int(size_t(shape.channels) * (thread + 1) / threads);
-    for (int begin = int(size_t(shape.channels) * thread / threads), end; begin < last; begin = end) {
-      end = begin + size < last ? begin + size : last;
-      block(p, begin, end);
+    for (int first = int(size_t(shape.channels) * thread / threads), count; first < last; first += count) {
+      count = smaller(size, last - first);
+      work(p, Block{first, count, first + count < last ? count : 0});
     }
   }
 }

@@ -25,12 +25,9 @@ constexpr int kLanes = kVectorBytes / int(sizeof(T));
 template <typename T>
 struct VectorOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
-  typedef double wide __attribute__((vector_size(kVectorBytes / sizeof(T) * sizeof(double))));
 };
 template <typename T>
 using Vector = typename VectorOf<T>::type;
-template <typename T>
-using Wide = typename VectorOf<T>::wide;
 
 // In what follows V is a Vector<T>, or T where less than a vector is left.
 template <typename V, typename T>
@@ -78,14 +75,33 @@ struct Pair {
   V first, second;
 };
 
-/// Two sums of one channel. The lanes stay apart until the end.
+/// Two sums of one channel, of type T for about kTile values: on small maps a conversion to double for every image
+/// would take longer than the sums. Lanes stay apart as long.
 template <typename T>
-struct Sums {
-  Wide<T> lanes_first = {}, lanes_second = {};
-  double first() const { return total(lanes_first); }
-  double second() const { return total(lanes_second); }
+class Sums {
+ public:
+  void add(const Vector<T>& first, const Vector<T>& second, int values) {
+    first_part += first;
+    second_part += second;
+    if ((part_values += values) >= kTile) close_part();
+  }
 
-  static double total(const Wide<T>& lanes) {
+  double first() { return close_part(), first_sum; }
+  double second() { return close_part(), second_sum; }
+
+ private:
+  Vector<T> first_part = {}, second_part = {};
+  double first_sum = 0, second_sum = 0;
+  int part_values = 0;
+
+  void close_part() {
+    first_sum += total(first_part);
+    second_sum += total(second_part);
+    first_part = second_part = Vector<T>();
+    part_values = 0;
+  }
+
+  static double total(const Vector<T>& lanes) {
     double sum = 0;
     for (int k = 0; k < kLanes<T>; ++k) sum += lanes[k];
     return sum;
@@ -113,13 +129,14 @@ inline void add_terms(int n, Term term, Sums<T>* sums) {
       first[0] += t.first;
       second[0] += t.second;
     }
-    sums->lanes_first += __builtin_convertvector((first[0] + first[1]) + (first[2] + first[3]), Wide<T>);
-    sums->lanes_second += __builtin_convertvector((second[0] + second[1]) + (second[2] + second[3]), Wide<T>);
+    Vector<T> first_sum = (first[0] + first[1]) + (first[2] + first[3]);
+    Vector<T> second_sum = (second[0] + second[1]) + (second[2] + second[3]);
     for (; i < end; ++i) {
       const Pair<T> t = term(T(), i);
-      sums->lanes_first[0] += t.first;
-      sums->lanes_second[0] += t.second;
+      first_sum[0] += t.first;
+      second_sum[0] += t.second;
     }
+    sums->add(first_sum, second_sum, end - begin);
   }
 }
 
