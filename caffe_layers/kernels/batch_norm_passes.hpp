@@ -14,6 +14,7 @@
 
 #include "caffe_layers/kernels/batch_norm_operands.hpp"
 #include "caffe_layers/kernels/batch_norm_vectors.hpp"
+#include "caffe_layers/kernels/simd/jobs.hpp"
 #include "caffe_layers/kernels/streaming.hpp"
 
 namespace caffe_layers {
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int kMaxBlock = 64;    // channels a thread keeps the sums of
 constexpr int kRunBytes = 16384;  // neighbouring channels are joined until one image has this much of them
+constexpr int kBlocksPerThread = 8;
 constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
 
 /// Neighbouring channels that a thread works on. `to_next`: from each to the channel to fetch for afterwards; 0 in a
@@ -271,20 +273,21 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
   write_x_diff<T, Mask::kNone>(masked, norms, block, sums);
 }
 
-/// Calls work(p, block) for blocks of channels; every thread has as many channels, as far as possible.
+/// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up nobody.
 template <typename Pass, typename Work>
 void for_blocks(const Pass& p, Work work) {
   const BatchNormShape& shape = p.shape;
   const size_t image_bytes = shape.spatial * sizeof(*p.x);
-  const int size = image_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / image_bytes), kMaxBlock);
+  const int run = image_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / image_bytes), kMaxBlock);
   const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
+  ptrdiff_t taken = 0;
 #pragma omp parallel if (parallel)
   {
-    const int threads = omp_get_num_threads(), thread = omp_get_thread_num();
-    const int last = int(size_t(shape.channels) * (thread + 1) / threads);
-    for (int first = int(size_t(shape.channels) * thread / threads), count; first < last; first += count) {
-      count = smaller(size, last - first);
-      work(p, Block{first, count, first + count < last ? count : 0});
+    const int threads = omp_get_num_threads(), share = shape.channels / (kBlocksPerThread * threads);
+    const int size = smaller(run, share < 1 ? 1 : share);
+    for (int first; (first = int(take_job(&taken)) * size) < shape.channels;) {
+      const int count = smaller(size, shape.channels - first), to_next = threads * size;
+      work(p, Block{first, count, first + to_next < shape.channels ? to_next : 0});
     }
   }
 }
