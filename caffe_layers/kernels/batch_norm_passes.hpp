@@ -20,13 +20,14 @@
 namespace caffe_layers {
 namespace {
 
-constexpr int kMaxBlock = 64;    // channels a thread keeps the sums of
-constexpr int kRunBytes = 16384;  // neighbouring channels are joined until one image has this much of them
-constexpr int kBlocksPerThread = 8;
-constexpr int kSmall = 1 << 14;  // values for which waking threads does not pay
+constexpr int kMaxBlock = 64;        // channels a thread keeps the sums of
+constexpr int kRunBytes = 16384;     // neighbouring channels are joined until one image has this much of them
+constexpr int kBlocksPerThread = 8;  // or less than a run of each image, so that none waits long for the last
+constexpr int kSmall = 1 << 14;      // values for which waking threads does not pay
 
-/// Neighbouring channels that a thread works on. `to_next`: from each to the channel to fetch for afterwards; 0 in a
-/// thread's last block, for to fetch another thread's channels would take them from it while it writes.
+/// Neighbouring channels that a thread works on. `to_next`: from each to the channel to fetch for the block that the
+/// thread will probably take next; 0 if none is left, for to fetch another thread's would take them from it while it
+/// writes.
 struct Block {
   int first, count, to_next;
 };
@@ -273,7 +274,8 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
   write_x_diff<T, Mask::kNone>(masked, norms, block, sums);
 }
 
-/// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up nobody.
+/// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up
+/// nobody.
 template <typename Pass, typename Work>
 void for_blocks(const Pass& p, Work work) {
   const BatchNormShape& shape = p.shape;
