@@ -47,7 +47,7 @@ inline void store_first(double* to, __m256d value, int n) {
 }  // namespace
 }  // namespace caffe_layers
 
-#include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/chain_gradient.hpp"
 #include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers {

@@ -18,7 +18,7 @@ inline void store_first(double* to, __m512d value, int n) { _mm512_mask_storeu_p
 }  // namespace
 }  // namespace caffe_layers
 
-#include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/chain_gradient.hpp"
 #include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers {

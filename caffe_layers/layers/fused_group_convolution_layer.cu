@@ -43,9 +43,17 @@ void FusedGroupConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& 
 }
 
 template <typename Dtype>
+void FusedGroupConvolutionLayer<Dtype>::PartSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) {
+  if (bottom->diff() != skip.diff()) return;
+  bottom_diff_.ReshapeLike(*bottom);
+  bottom->ShareDiff(bottom_diff_);
+}
+
+template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
                                                      const vector<bool>& propagate_down,
                                                      const vector<Blob<Dtype>*>& bottom) {
+  if (top.size() > 1 && propagate_down[0]) PartSkipGradient(*top[1], bottom[0]);
   const auto& kernel = pick_kernel<Dtype>(chain_, this->layer_param_);
   const int count = top[0]->count();
   const bool residual = bottom.size() > 1 && propagate_down[1];

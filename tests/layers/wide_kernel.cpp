@@ -9,7 +9,7 @@ constexpr int kVectorBytes = 64;
 
 #include "caffe_layers/kernels/simd/first_lanes.hpp"
 
-#include "caffe_layers/kernels/simd/chain.hpp"
+#include "caffe_layers/kernels/simd/chain_gradient.hpp"
 #include "caffe_layers/kernels/simd/winograd.hpp"
 
 namespace caffe_layers_test {

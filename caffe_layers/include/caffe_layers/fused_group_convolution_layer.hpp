@@ -64,6 +64,7 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   /// The CPU implementation in use; an entry of the table of kernels.
   const caffe_layers::GroupConvolutionKernel<Dtype>* kernel_ = nullptr;
   Blob<int> channel_tables_;  ///< of ChannelTables()
+  Blob<Dtype> bottom_diff_;   ///< its diff: that of a bottom whose own the CPU has given up
   Blob<Dtype> before_relu_;   ///< its diff: the gradient in front of the ReLU, where no residual's diff holds it
 
  private:
@@ -77,6 +78,8 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   /// Lets the bottom's gradient take the place of the second top's, unless nobody writes that: a pass would then find
   /// the last one's result there.
   void ShareSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) const;
+  /// Undoes that for the GPU's kernels, which need two memories.
+  void PartSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom);
   /// Writes the residual's gradient if asked for; returns the convolutions'.
   const Dtype* BackwardEpilogue(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                 const vector<Blob<Dtype>*>& bottom);

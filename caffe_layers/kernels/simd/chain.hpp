@@ -27,28 +27,6 @@ inline Segment segment_at(const FusedChain& chain, int begin) {
   return {begin, end, is_spatial(chain.stages[begin])};
 }
 
-/// Which results backward was asked for: stages below `lowest` have none, stages from `highest_weight` on need no
-/// output again.
-struct Wanted {
-  int lowest, highest_weight;
-};
-
-template <typename T>
-Wanted wanted(const FusedChain& chain, const FusedGradients<T>& gradients) {
-  Wanted result = {chain.num_stages, 0};
-  for (int s = chain.num_stages - 1; s >= 0; --s) {
-    if (gradients.weight[s] || gradients.bias[s]) result.lowest = s;
-    if (gradients.weight[s]) result.highest_weight = larger(result.highest_weight, s);
-  }
-  if (gradients.bottom) result.lowest = 0;
-  return result;
-}
-
-template <typename T>
-bool wants_input(const FusedGradients<T>& gradients, const Wanted& want, int s) {
-  return s > want.lowest || gradients.bottom;
-}
-
 /// Calls work(at, pixels) for each tile of `pixels` pixels.
 template <typename T, typename Work>
 void for_each_tile(const FusedChain& chain, int pixels, const Work& work) {
@@ -56,8 +34,7 @@ void for_each_tile(const FusedChain& chain, int pixels, const Work& work) {
   for (int at = 0; at < pixels; at += tile) work(at, smaller(tile, pixels - at));
 }
 
-/// The whole chain, or in backward what is needed of it: up to stage `last`, and not the 1x1 stages of the last
-/// segment, which backward runs again tile by tile.
+/// The whole chain.
 template <typename T>
 void run_forward(const Image<T>& image) {
   for (int begin = 0; begin < image.chain.num_stages;) {
@@ -69,67 +46,6 @@ void run_forward(const Image<T>& image) {
       for (int s = segment.first_pointwise(); s < segment.end; ++s) pointwise_stage(image, s, at, pixels);
     });
     begin = segment.end;
-  }
-}
-
-/// The outputs of the spatial stages and of the segments before the last, as far as a weight gradient needs them.
-template <typename T>
-void recompute(const Image<T>& image, const Wanted& want) {
-  for (int begin = 0; begin < want.highest_weight;) {
-    const Segment segment = segment_at(image.chain, begin);
-    if (segment.spatial) spatial_stage(image, begin);
-    begin = segment.end;
-    if (segment.end > want.highest_weight) break;
-    const FusedStage& stage = image.chain.stages[segment.end - 1];
-    for_each_tile<T>(image.chain, stage.out_height * stage.out_width, [&](int at, int pixels) {
-      for (int s = segment.first_pointwise(); s < segment.end; ++s) pointwise_stage(image, s, at, pixels);
-    });
-  }
-}
-
-template <typename T>
-void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, const Wanted& want) {
-  recompute(image, want);
-  for (int end = image.chain.num_stages; end > want.lowest;) {
-    int begin = end - 1;
-    while (begin > 0 && !is_spatial(image.chain.stages[begin])) --begin;
-    const Segment segment = segment_at(image.chain, begin);
-    const FusedStage& stage = image.chain.stages[end - 1];
-    const int lowest = larger(segment.first_pointwise(), want.lowest);
-    for_each_tile<T>(image.chain, lowest < end ? stage.out_height * stage.out_width : 0, [&](int at, int pixels) {
-      for (int s = segment.first_pointwise(); s < smaller(end - 1, want.highest_weight); ++s)
-        pointwise_stage(image, s, at, pixels);
-      for (int s = end - 1; s >= lowest; --s) {
-        pointwise_stage_backward(image, gradients, wants_input(gradients, want, s), s, at, pixels);
-      }
-    });
-    if (segment.spatial && begin >= want.lowest) {
-      spatial_stage_backward(image, gradients, wants_input(gradients, want, begin), begin);
-    }
-    end = begin;
-  }
-}
-
-template <typename T>
-void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                       const SpatialScratch<T>& scratch) {
-  const int zero = 0;
-  for (int s = 0; s < chain.num_stages; ++s) {
-    const FusedStage& stage = chain.stages[s];
-    const int inputs = stage.group_inputs, outputs = stage.group_outputs;
-    if (is_strided<T>(stage)) continue;
-    if (is_direct<T>(stage)) {
-      transpose_direct_weights(stage, parameters.weight[s], shared.transposed[s]);
-      continue;
-    }
-    if (is_spatial(stage)) {
-      transpose_spatial_weights(stage, parameters.weight[s], shared.transposed[s], scratch);
-      continue;
-    }
-    for (int g = 0; g < stage.group; ++g) {
-      const ptrdiff_t at = static_cast<ptrdiff_t>(g) * inputs * outputs;
-      gather_weights(parameters.weight[s] + at, inputs, 1, outputs, inputs, &zero, 1, shared.transposed[s] + at);
-    }
   }
 }
 
@@ -229,56 +145,6 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
       forward_job(image, bottom, top, top_size, jobs, job, job + chain.threads);
     }
     end_streams();
-  }
-}
-
-/// One image's share of backward. Stages that cannot finish the bottom's gradient as they write it write it to scratch
-/// memory.
-template <typename T>
-void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wanted& want, T* bottom_diff) {
-  const FusedStage& first = image.chain.stages[0];
-  const Finish<T> finish = image.bottom_finish;
-  const bool apart = bottom_diff && finish.any() && is_spatial(first) && !is_direct<T>(first);
-  image.bottom_diff = apart ? image.scratch.bottom_diff.data : bottom_diff;
-  if (apart) image.bottom_finish = {};
-  run_backward(image, gradients, want);
-  if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
-}
-
-template <typename T>
-void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
-              const FusedGradients<T>& gradients, void* workspace) {
-  const Workspace<Shared<T>, Scratch<T>> memory(chain, true);
-  const Shared<T> shared = memory.shared(workspace);
-  transpose_weights(chain, parameters, shared, memory.scratch(workspace, 0).spatial);
-  const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
-  const Wanted want = wanted(chain, gradients);
-  const ptrdiff_t bottom_size = static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width;
-  const Finish<T> finish = bottom_finish(chain, bottom, gradients);
-#pragma omp parallel for schedule(static, 1) num_threads(chain.threads)
-  for (int part = 0; part < chain.threads; ++part) {
-    const Scratch<T> scratch = memory.scratch(workspace, part);
-    for (int s = 0; s < chain.num_stages; ++s) {
-      fill(scratch.weight_diff[s], weight_count(chain.stages[s]), T(0));
-      fill(scratch.bias_diff[s], chain.stages[s].out_channels, T(0));
-    }
-    for (ptrdiff_t n = static_cast<ptrdiff_t>(chain.batch) * part / chain.threads;
-         n < static_cast<ptrdiff_t>(chain.batch) * (part + 1) / chain.threads; ++n) {
-      Image<T> image = {chain, parameters, shared, scratch};
-      image.rows = last.out_height;
-      image.bottom_finish = finish;
-      image.bottom = bottom + n * bottom_size;
-      image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
-      backward_image(image, gradients, want, gradients.bottom ? gradients.bottom + n * bottom_size : nullptr);
-    }
-    end_streams();
-  }
-  for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
-    const Scratch<T> scratch = memory.scratch(workspace, part);
-    for (int s = 0; s < chain.num_stages; ++s) {
-      add_part(scratch.weight_diff[s], weight_count(chain.stages[s]), gradients.weight[s]);
-      add_part(scratch.bias_diff[s], chain.stages[s].out_channels, gradients.bias[s]);
-    }
   }
 }
 

@@ -231,17 +231,6 @@ void direct_weight_gradient(const FusedStage& stage, const Planes<const T>& in, 
   }
 }
 
-/// For the way from the output's gradient to the input's with stride 1: inputs are outputs, and the kernel is turned by
-/// 180 degrees.
-template <typename T>
-void transpose_direct_weights(const FusedStage& stage, const T* weight, T* transposed) {
-  const int turned[9] = {8, 7, 6, 5, 4, 3, 2, 1, 0}, inputs = stage.group_inputs, outputs = stage.group_outputs;
-  for (int group = 0; group < stage.group; ++group) {
-    const ptrdiff_t at = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
-    gather_weights(weight + at, inputs, 9, outputs, 9 * inputs, turned, 9, transposed + at);
-  }
-}
-
 /// in_diff, from its channel `first` on, = the gradient to the input of one image, one group. `weight` and `transposed`
 /// are those of all groups; `ahead`: a plane that the caches begin to fetch, may be null.
 template <typename T>

@@ -96,35 +96,15 @@ ALWAYS_INLINE void add_products(const T* const* in, ptrdiff_t in_at, const T* we
   }
 }
 
-/// The residual, the ReLU and the mask.
 template <typename T, int BLOCK, int VECTORS, bool WHOLE>
 ALWAYS_INLINE void finish_columns(const Finish<T>& finish, T* const* out, int column, int lanes,
                                   Vector<T> (*sum)[VECTORS]) {
-  if (finish.residual) {
+  if (!finish.any()) return;
 #pragma GCC unroll 8
-    for (int b = 0; b < BLOCK; ++b) {
+  for (int b = 0; b < BLOCK; ++b) {
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; ++v) {
-        const T* from = finish.residual_at(out[b] + column + v * kLanes<T>);
-        sum[b][v] += WHOLE ? load(from) : load_first(from, lanes);
-      }
-    }
-  }
-  if (finish.relu) {
-#pragma GCC unroll 8
-    for (int b = 0; b < BLOCK; ++b) {
-#pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; ++v) sum[b][v] = positive_part<T>(sum[b][v]);
-    }
-  }
-  if (finish.mask) {
-#pragma GCC unroll 8
-    for (int b = 0; b < BLOCK; ++b) {
-#pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; ++v) {
-        const T* from = finish.mask_at(out[b] + column + v * kLanes<T>);
-        sum[b][v] = (WHOLE ? load(from) : load_first(from, lanes)) > Vector<T>{} ? sum[b][v] : Vector<T>{};
-      }
+    for (int v = 0; v < VECTORS; ++v) {
+      sum[b][v] = finished<T, WHOLE>(finish, sum[b][v], out[b] + column + v * kLanes<T>, lanes);
     }
   }
 }

@@ -51,13 +51,14 @@ void split_group(const FusedStage& stage, const Split& split, const Planes<const
   }
 }
 
-/// Weights for spatial_input_gradient: group after group, phase after phase.
+/// Weights for spatial_input_gradient: group after group, phase after phase. Those of groups first .. last - 1.
 template <typename T>
-void transpose_spatial_weights(const FusedStage& stage, const T* weight, T* transposed,
+void transpose_spatial_weights(const FusedStage& stage, const T* weight, int first, int last, T* transposed,
                                const SpatialScratch<T>& scratch) {
   const int taps = stage.kernel * stage.kernel, size = stage.group_inputs * taps;
   sort_taps(stage, output_split<T>(stage), scratch);
-  for (int group = 0; group < stage.group; ++group) {
+  transposed += static_cast<ptrdiff_t>(first) * stage.group_outputs * size;
+  for (int group = first; group < last; ++group) {
     for (int phase = 0; phase < stage.stride * stage.stride; ++phase) {
       const int begin = scratch.phase_begin[phase], count = scratch.phase_begin[phase + 1] - begin;
       gather_weights(weight + static_cast<ptrdiff_t>(group) * stage.group_outputs * size, stage.group_inputs, taps,

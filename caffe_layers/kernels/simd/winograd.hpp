@@ -195,15 +195,15 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
 #pragma omp parallel num_threads(chain.threads)
   {
     transform_all_weights<T, true>(stage, parameters.weight[0], &transposed, shared.factors);
-#pragma omp for schedule(static, 1) nowait
+#pragma omp for schedule(static, 1)
     for (int part = 0; part < chain.threads; ++part) {
       wanted.run_part(jobs, part, chain.threads, shared, memory.scratch(workspace, part));
     }
-  }
-  for (int part = 0; part < chain.threads; ++part) {  // always in this order: the same sums every time
-    const WinogradScratch<T> scratch = memory.scratch(workspace, part);
-    add_part(scratch.weight_diff, weight_count(stage), wanted.weight);
-    add_part(scratch.bias_diff, stage.out_channels, wanted.bias);
+    for (int part = 0; part < chain.threads; ++part) {
+      const WinogradScratch<T> scratch = memory.scratch(workspace, part);
+      add_part(scratch.weight_diff, weight_count(stage), wanted.weight);
+      add_part(scratch.bias_diff, stage.out_channels, wanted.bias);
+    }
   }
 }
 

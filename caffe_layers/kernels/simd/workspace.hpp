@@ -2,6 +2,8 @@
 
 // How the scratch memory is laid out: transposed weights shared by all threads, then one Scratch per thread.
 
+#include <omp.h>
+
 #include "caffe_layers/kernels/simd/spatial.hpp"
 #include "caffe_layers/kernels/simd/strided.hpp"
 
@@ -168,10 +170,12 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
   return scratch;
 }
 
-/// sums += one thread's; null: they were not asked for.
+/// sums += one thread's; null: they were not asked for. Called by all threads for all parts, always in the same order,
+/// so that sums are the same every time: each adds up its share of the values.
 template <typename T>
 inline void add_part(const T* part, ptrdiff_t count, T* sums) {
-  for (ptrdiff_t i = 0; sums && i < count; ++i) sums[i] += part[i];
+  const ptrdiff_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+  for (ptrdiff_t i = count * thread / threads; sums && i < count * (thread + 1) / threads; ++i) sums[i] += part[i];
 }
 
 /// How the bottom's gradient is written. Past the caches, unless it is read there first.

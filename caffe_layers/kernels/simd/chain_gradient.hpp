@@ -1,0 +1,173 @@
+#pragma once
+
+// The gradients of a chain, image after image as in chain.hpp. What forward left nowhere in memory is computed again.
+
+#include "caffe_layers/kernels/simd/chain.hpp"
+
+namespace caffe_layers {
+namespace {
+
+/// Which results backward was asked for: stages below `lowest` have none, stages from `highest_weight` on need no
+/// output again.
+struct Wanted {
+  int lowest, highest_weight;
+};
+
+template <typename T>
+Wanted wanted(const FusedChain& chain, const FusedGradients<T>& gradients) {
+  Wanted result = {chain.num_stages, 0};
+  for (int s = chain.num_stages - 1; s >= 0; --s) {
+    if (gradients.weight[s] || gradients.bias[s]) result.lowest = s;
+    if (gradients.weight[s]) result.highest_weight = larger(result.highest_weight, s);
+  }
+  if (gradients.bottom) result.lowest = 0;
+  return result;
+}
+
+template <typename T>
+bool wants_input(const FusedGradients<T>& gradients, const Wanted& want, int s) {
+  return s > want.lowest || gradients.bottom;
+}
+
+/// The outputs of the spatial stages and of the segments before the last, as far as a weight gradient needs them.
+template <typename T>
+void recompute(const Image<T>& image, const Wanted& want) {
+  for (int begin = 0; begin < want.highest_weight;) {
+    const Segment segment = segment_at(image.chain, begin);
+    if (segment.spatial) spatial_stage(image, begin);
+    begin = segment.end;
+    if (segment.end > want.highest_weight) break;
+    const FusedStage& stage = image.chain.stages[segment.end - 1];
+    for_each_tile<T>(image.chain, stage.out_height * stage.out_width, [&](int at, int pixels) {
+      for (int s = segment.first_pointwise(); s < segment.end; ++s) pointwise_stage(image, s, at, pixels);
+    });
+  }
+}
+
+template <typename T>
+void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, const Wanted& want) {
+  recompute(image, want);
+  for (int end = image.chain.num_stages; end > want.lowest;) {
+    int begin = end - 1;
+    while (begin > 0 && !is_spatial(image.chain.stages[begin])) --begin;
+    const Segment segment = segment_at(image.chain, begin);
+    const FusedStage& stage = image.chain.stages[end - 1];
+    const int lowest = larger(segment.first_pointwise(), want.lowest);
+    for_each_tile<T>(image.chain, lowest < end ? stage.out_height * stage.out_width : 0, [&](int at, int pixels) {
+      for (int s = segment.first_pointwise(); s < smaller(end - 1, want.highest_weight); ++s)
+        pointwise_stage(image, s, at, pixels);
+      for (int s = end - 1; s >= lowest; --s) {
+        pointwise_stage_backward(image, gradients, wants_input(gradients, want, s), s, at, pixels);
+      }
+    });
+    if (segment.spatial && begin >= want.lowest) {
+      spatial_stage_backward(image, gradients, wants_input(gradients, want, begin), begin);
+    }
+    end = begin;
+  }
+}
+
+/// The weights of input channels first .. last - 1 for the way back from the output's gradient: inputs are outputs, and
+/// kernels are turned by 180 degrees.
+template <typename T>
+void transpose_weight_rows(const FusedStage& stage, const T* weight, int first, int last, T* transposed) {
+  const int turned[9] = {8, 7, 6, 5, 4, 3, 2, 1, 0};
+  const int inputs = stage.group_inputs, outputs = stage.group_outputs, taps = stage.kernel * stage.kernel;
+  for (int c = first; c < last; ++c) {
+    const ptrdiff_t group_at = static_cast<ptrdiff_t>(c / inputs) * inputs * outputs * taps;
+    gather_weights(weight + group_at + c % inputs * taps, 1, taps, outputs, static_cast<ptrdiff_t>(taps) * inputs,
+                   turned + 9 - taps, taps, transposed + static_cast<ptrdiff_t>(c) * outputs * taps);
+  }
+}
+
+/// Weights as the gradients to the inputs need them; called by all threads.
+template <typename T>
+void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
+                       const SpatialScratch<T>& scratch, CommonJobs* jobs) {
+  jobs->run(static_cast<ptrdiff_t>(chain.num_stages) * chain.threads, [&](ptrdiff_t job) {
+    const int s = static_cast<int>(job / chain.threads), slice = static_cast<int>(job % chain.threads);
+    const FusedStage& stage = chain.stages[s];
+    if (is_strided<T>(stage)) return;
+    const bool by_channel = is_direct<T>(stage) || !is_spatial(stage);
+    const ptrdiff_t count = by_channel ? stage.in_channels : stage.group;
+    const int first = static_cast<int>(count * slice / chain.threads);
+    const int last = static_cast<int>(count * (slice + 1) / chain.threads);
+    if (by_channel) {
+      transpose_weight_rows(stage, parameters.weight[s], first, last, shared.transposed[s]);
+    } else {
+      transpose_spatial_weights(stage, parameters.weight[s], first, last, shared.transposed[s], scratch);
+    }
+  });
+}
+
+/// One image's share of backward. Stages that cannot finish the bottom's gradient as they write it write it to scratch
+/// memory.
+template <typename T>
+void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wanted& want, T* bottom_diff) {
+  const FusedStage& first = image.chain.stages[0];
+  const Finish<T> finish = image.bottom_finish;
+  const bool apart = bottom_diff && finish.any() && is_spatial(first) && !is_direct<T>(first);
+  image.bottom_diff = apart ? image.scratch.bottom_diff.data : bottom_diff;
+  if (apart) image.bottom_finish = {};
+  run_backward(image, gradients, want);
+  if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
+}
+
+/// One call of backward.
+template <typename T>
+struct ChainBackward {
+  const FusedChain& chain;
+  const FusedParameters<T>& parameters;
+  const FusedGradients<T>& gradients;
+  const T *bottom, *top_diff;
+  Wanted want;
+  Finish<T> finish;
+
+  /// The part of the images that thread `part` is to do; parameters' gradients go to its scratch memory.
+  void run_part(int part, const Shared<T>& shared, const Scratch<T>& scratch) const {
+    const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+    const ptrdiff_t batch = chain.batch;
+    for (int s = 0; s < chain.num_stages; ++s) {
+      fill(scratch.weight_diff[s], weight_count(chain.stages[s]), T(0));
+      fill(scratch.bias_diff[s], chain.stages[s].out_channels, T(0));
+    }
+    for (ptrdiff_t n = batch * part / chain.threads; n < batch * (part + 1) / chain.threads; ++n) {
+      Image<T> image = {chain, parameters, shared, scratch};
+      const ptrdiff_t bottom_at = n * first.in_channels * image.bottom_pitch();
+      image.rows = last.out_height;
+      image.bottom_finish = finish;
+      image.bottom = bottom + bottom_at;
+      image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
+      backward_image(image, gradients, want, gradients.bottom ? gradients.bottom + bottom_at : nullptr);
+    }
+    end_streams();
+  }
+
+  void add(const Scratch<T>& part) const {
+    for (int s = 0; s < chain.num_stages; ++s) {
+      add_part(part.weight_diff[s], weight_count(chain.stages[s]), gradients.weight[s]);
+      add_part(part.bias_diff[s], chain.stages[s].out_channels, gradients.bias[s]);
+    }
+  }
+};
+
+template <typename T>
+void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
+              const FusedGradients<T>& gradients, void* workspace) {
+  const Workspace<Shared<T>, Scratch<T>> memory(chain, true);
+  const Shared<T> shared = memory.shared(workspace);
+  const Wanted want = wanted(chain, gradients);
+  const ChainBackward<T> pass = {
+      chain, parameters, gradients, bottom, top_diff, want, bottom_finish(chain, bottom, gradients)};
+  CommonJobs transposed = {};
+#pragma omp parallel num_threads(chain.threads)
+  {
+    transpose_weights(chain, parameters, shared, memory.scratch(workspace, omp_get_thread_num()).spatial, &transposed);
+#pragma omp for schedule(static, 1)
+    for (int part = 0; part < chain.threads; ++part) pass.run_part(part, shared, memory.scratch(workspace, part));
+    for (int part = 0; part < chain.threads; ++part) pass.add(memory.scratch(workspace, part));
+  }
+}
+
+}  // namespace
+}  // namespace caffe_layers
