@@ -165,7 +165,7 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
     transpose_weights(chain, parameters, shared, memory.scratch(workspace, omp_get_thread_num()).spatial, &transposed);
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < chain.threads; ++part) pass.run_part(part, shared, memory.scratch(workspace, part));
-    for (int part = 0; part < chain.threads; ++part) pass.add(memory.scratch(workspace, part));
+    for (int part = 0; part < chain.threads; ++part) pass.add(memory.finished(workspace, part));
   }
 }
 

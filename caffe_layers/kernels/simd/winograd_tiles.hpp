@@ -55,9 +55,8 @@ struct Lines {
 
   static Lines take(Arena* arena, int tiles, int width) {
     const ptrdiff_t pitch = kTileOutputs * (tiles + kLanes<T>);
-    const Lines lines = {arena->take<T>(kTileInputs * pitch), pitch, arena->take<T>(width)};
-    if (lines.zeros) fill(lines.zeros, width, T(0));
-    return lines;
+    T* data = arena->take<T>(kTileInputs * pitch);
+    return {data, pitch, arena->take_zeros<T>(width)};
   }
   void clear() const { fill(data, kTileInputs * pitch, T(0)); }
 };

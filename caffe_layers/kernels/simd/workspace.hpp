@@ -14,10 +14,18 @@ namespace {
 struct Arena {
   char* base;
   size_t used;
+  bool writes;  ///< else what is in the memory is another thread's
+
   template <typename U>
   U* take(ptrdiff_t count) {
     U* piece = base ? reinterpret_cast<U*>(base + used) : nullptr;
     used += (count * sizeof(U) + kCacheLine - 1) / kCacheLine * kCacheLine;
+    return piece;
+  }
+  template <typename U>
+  U* take_zeros(ptrdiff_t count) {
+    U* piece = take<U>(count);
+    if (piece && writes) fill(piece, count, U(0));
     return piece;
   }
 };
@@ -123,13 +131,12 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
   SpatialScratch<T> scratch;
   scratch.split = arena->take<T>(split);
   scratch.staging = arena->take<T>(staging);
-  scratch.zeros = arena->take<T>(width);
+  scratch.zeros = arena->take_zeros<T>(width);
   scratch.taps = arena->take<const T*>(channels);
   scratch.planes = arena->take<T*>(channels);
   scratch.offset = arena->take<ptrdiff_t>(taps);
   scratch.tap = arena->take<int>(taps);
   scratch.phase_begin = arena->take<int>(phases + 1);
-  if (scratch.zeros) fill(scratch.zeros, width, T(0));
   return scratch;
 }
 
@@ -196,7 +203,7 @@ struct Workspace {
   size_t shared_bytes, scratch_bytes;
 
   Workspace(const FusedChain& chain, bool backward) : chain(chain), backward(backward) {
-    Arena arena = {nullptr, 0};
+    Arena arena = {nullptr, 0, false};
     Shared::take(&arena, chain, backward);
     shared_bytes = arena.used;
     arena.used = 0;
@@ -208,11 +215,16 @@ struct Workspace {
     return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kCacheLine - 1) / kCacheLine * kCacheLine);
   }
   Shared shared(void* workspace) const {
-    Arena arena = {aligned(workspace), 0};
+    Arena arena = {aligned(workspace), 0, true};
     return Shared::take(&arena, chain, backward);
   }
-  Scratch scratch(void* workspace, int thread) const {
-    Arena arena = {aligned(workspace) + shared_bytes + thread * scratch_bytes, 0};
+  /// That of `thread`, to work with; finished, to read the results of.
+  Scratch scratch(void* workspace, int thread) const { return take(workspace, thread, true); }
+  Scratch finished(void* workspace, int thread) const { return take(workspace, thread, false); }
+
+ private:
+  Scratch take(void* workspace, int thread, bool writes) const {
+    Arena arena = {aligned(workspace) + shared_bytes + thread * scratch_bytes, 0, writes};
     return Scratch::take(&arena, chain, backward);
   }
 };
