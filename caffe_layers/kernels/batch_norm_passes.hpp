@@ -3,10 +3,10 @@
 // One source for every instruction set: batch_norm_{portable,avx2}.cpp include it, each compiled for its own.
 // Everything is in an anonymous namespace and only C headers are used, so that no AVX copy of a shared function exists.
 //
-// Each thread takes a few neighbouring channels and makes all its passes over them: a channel of a batch (64 x 32 x 32
+// A thread takes a few neighbouring channels and makes all its passes over them: a channel of a batch (64 x 32 x 32
 // floats are 256 KB) stays in the caches, so memory is read once per tensor, not once per pass. The first pass over a
 // tensor fetches the next image's channels, which are far away and which the processor does not foresee; the last pass
-// fetches the next channels of the image, so that memory is not idle while a thread computes from its caches. Sums go
+// fetches the channels of the next block, so that memory is not idle while a thread computes from its caches. Sums go
 // through the images in order, whatever the number of threads.
 
 #include <omp.h>
@@ -65,14 +65,15 @@ struct Affines {
 
   template <typename Pass>
   Affines(const Pass& p, const Block& block) {
-    for (int k = 0; k < block.count; ++k)
-      of[k] = {p.mean[block.first + k], T(p.gamma[block.first + k] * inverse_std(p.variance[block.first + k], p.eps)),
-               p.beta[block.first + k]};
+    for (int k = 0; k < block.count; ++k) {
+      const int c = block.first + k;
+      of[k] = {p.mean[c], T(p.gamma[c] * inverse_std(p.variance[c], p.eps)), p.beta[c]};
+    }
   }
 };
 
-/// Mean and variance. Sums are of x minus the channel's mean in the first image: one pass,
-/// and squares lose at most a factor `num` of precision, whatever the data.
+/// Mean and variance. Sums are of x minus the channel's mean in the first image: one pass, and squares lose at most a
+/// factor `num` of precision, whatever the data.
 template <typename T>
 void statistics(const BatchNormForward<T>& p, const Block& block) {
   const int spatial = p.shape.spatial;
