@@ -81,24 +81,30 @@ template <typename T>
 class Sums {
  public:
   void add(const Vector<T>& first, const Vector<T>& second, int values) {
-    first_part += first;
-    second_part += second;
-    if ((part_values += values) >= kTile) close_part();
+    first_part_ += first;
+    second_part_ += second;
+    if ((part_values_ += values) >= kTile) close_part();
   }
 
-  double first() { return close_part(), first_sum; }
-  double second() { return close_part(), second_sum; }
+  double first() {
+    close_part();
+    return first_;
+  }
+  double second() {
+    close_part();
+    return second_;
+  }
 
  private:
-  Vector<T> first_part = {}, second_part = {};
-  double first_sum = 0, second_sum = 0;
-  int part_values = 0;
+  Vector<T> first_part_ = {}, second_part_ = {};
+  double first_ = 0, second_ = 0;
+  int part_values_ = 0;
 
   void close_part() {
-    first_sum += total(first_part);
-    second_sum += total(second_part);
-    first_part = second_part = Vector<T>();
-    part_values = 0;
+    first_ += total(first_part_);
+    second_ += total(second_part_);
+    first_part_ = second_part_ = Vector<T>();
+    part_values_ = 0;
   }
 
   static double total(const Vector<T>& lanes) {
