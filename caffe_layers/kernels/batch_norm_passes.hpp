@@ -14,6 +14,7 @@
 
 #include "caffe_layers/kernels/batch_norm_operands.hpp"
 #include "caffe_layers/kernels/batch_norm_vectors.hpp"
+#include "caffe_layers/kernels/simd/integers.hpp"
 #include "caffe_layers/kernels/simd/jobs.hpp"
 #include "caffe_layers/kernels/streaming.hpp"
 
@@ -31,8 +32,6 @@ constexpr int kSmall = 1 << 14;      // values for which waking threads does not
 struct Block {
   int first, count, to_next;
 };
-
-inline int smaller(int a, int b) { return a < b ? a : b; }
 
 inline size_t offset(const BatchNormShape& shape, int n, int c) {
   return (size_t(n) * shape.channels + c) * shape.spatial;
@@ -191,8 +190,7 @@ struct Gradient {
   }
 };
 
-/// sums[k]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on
-/// the way.
+/// sums[k]: of the gradient, and of the gradient times (x - mean). Starts from zeros; writes residual_diff on the way.
 template <typename T, Mask kMask>
 void sum_gradients(const BatchNormBackward<T>& p, const Affines<T>& norms, const Block& block, Sums<T>* sums) {
   for (int n = 0; n < p.shape.num; ++n) {
@@ -226,7 +224,8 @@ void write_x_diff(const BatchNormBackward<T>& p, const Affines<T>& norms, const 
   const double m = values_per_channel(p.shape);
   T of_x[kMaxBlock] = {}, constant[kMaxBlock] = {};
   for (int k = 0; k < block.count && p.batch_statistics; ++k) {
-    const double inverse = inverse_std(p.variance[block.first + k], p.eps), scale = p.gamma[block.first + k] * inverse;
+    const int c = block.first + k;
+    const double inverse = inverse_std(p.variance[c], p.eps), scale = p.gamma[c] * inverse;
     of_x[k] = T(-scale * inverse * inverse * sums[k].second() / m);
     constant[k] = T(-scale * sums[k].first() / m);
   }
@@ -264,9 +263,9 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
   Sums<T> sums[kMaxBlock];
   sum_gradients<T, kMask>(p, norms, block, sums);
   for (int k = 0; k < block.count; ++k) {
-    if (p.beta_diff) p.beta_diff[block.first + k] += T(sums[k].first());
-    if (p.gamma_diff)
-      p.gamma_diff[block.first + k] += T(sums[k].second() * inverse_std(p.variance[block.first + k], p.eps));
+    const int c = block.first + k;
+    if (p.beta_diff) p.beta_diff[c] += T(sums[k].first());
+    if (p.gamma_diff) p.gamma_diff[c] += T(sums[k].second() * inverse_std(p.variance[c], p.eps));
   }
   if (!p.x_diff) return;
   if (!p.residual_diff) return write_x_diff<T, kMask>(p, norms, block, sums);
@@ -287,7 +286,7 @@ void for_blocks(const Pass& p, Work work) {
 #pragma omp parallel if (parallel)
   {
     const int threads = omp_get_num_threads(), share = shape.channels / (kBlocksPerThread * threads);
-    const int size = smaller(run, share < 1 ? 1 : share);
+    const int size = smaller(run, larger(1, share));
     for (int first; (first = int(take_job(&taken)) * size) < shape.channels;) {
       const int count = smaller(size, shape.channels - first), to_next = threads * size;
       work(p, Block{first, count, first + to_next < shape.channels ? to_next : 0});

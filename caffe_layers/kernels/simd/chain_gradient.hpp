@@ -67,8 +67,8 @@ void run_backward(const Image<T>& image, const FusedGradients<T>& gradients, con
   }
 }
 
-/// The weights of input channels first .. last - 1 for the way back from the output's gradient: inputs are outputs, and
-/// kernels are turned by 180 degrees.
+/// The weights of input channels first .. last - 1 of a 1x1 or 3x3 stage for the way back from the output's gradient:
+/// inputs are outputs, and kernels are turned by 180 degrees.
 template <typename T>
 void transpose_weight_rows(const FusedStage& stage, const T* weight, int first, int last, T* transposed) {
   const int turned[9] = {8, 7, 6, 5, 4, 3, 2, 1, 0};
@@ -78,26 +78,6 @@ void transpose_weight_rows(const FusedStage& stage, const T* weight, int first, 
     gather_weights(weight + group_at + c % inputs * taps, 1, taps, outputs, static_cast<ptrdiff_t>(taps) * inputs,
                    turned + 9 - taps, taps, transposed + static_cast<ptrdiff_t>(c) * outputs * taps);
   }
-}
-
-/// Weights as the gradients to the inputs need them; called by all threads.
-template <typename T>
-void transpose_weights(const FusedChain& chain, const FusedParameters<T>& parameters, const Shared<T>& shared,
-                       const SpatialScratch<T>& scratch, CommonJobs* jobs) {
-  jobs->run(static_cast<ptrdiff_t>(chain.num_stages) * chain.threads, [&](ptrdiff_t job) {
-    const int s = static_cast<int>(job / chain.threads), slice = static_cast<int>(job % chain.threads);
-    const FusedStage& stage = chain.stages[s];
-    if (is_strided<T>(stage)) return;
-    const bool by_channel = is_direct<T>(stage) || !is_spatial(stage);
-    const ptrdiff_t count = by_channel ? stage.in_channels : stage.group;
-    const int first = static_cast<int>(count * slice / chain.threads);
-    const int last = static_cast<int>(count * (slice + 1) / chain.threads);
-    if (by_channel) {
-      transpose_weight_rows(stage, parameters.weight[s], first, last, shared.transposed[s]);
-    } else {
-      transpose_spatial_weights(stage, parameters.weight[s], first, last, shared.transposed[s], scratch);
-    }
-  });
 }
 
 /// One image's share of backward. Stages that cannot finish the bottom's gradient as they write it write it to scratch
@@ -122,6 +102,24 @@ struct ChainBackward {
   const T *bottom, *top_diff;
   Wanted want;
   Finish<T> finish;
+
+  /// Weights as the gradients to the inputs need them; called by all threads.
+  void transpose_weights(const Shared<T>& shared, const SpatialScratch<T>& scratch, CommonJobs* jobs) const {
+    jobs->run(static_cast<ptrdiff_t>(chain.num_stages) * chain.threads, [&](ptrdiff_t job) {
+      const int s = static_cast<int>(job / chain.threads), slice = static_cast<int>(job % chain.threads);
+      const FusedStage& stage = chain.stages[s];
+      if (is_strided<T>(stage) || !wants_input(gradients, want, s)) return;
+      const bool by_channel = is_direct<T>(stage) || !is_spatial(stage);
+      const ptrdiff_t count = by_channel ? stage.in_channels : stage.group;
+      const int first = static_cast<int>(count * slice / chain.threads);
+      const int last = static_cast<int>(count * (slice + 1) / chain.threads);
+      if (by_channel) {
+        transpose_weight_rows(stage, parameters.weight[s], first, last, shared.transposed[s]);
+      } else {
+        transpose_spatial_weights(stage, parameters.weight[s], first, last, shared.transposed[s], scratch);
+      }
+    });
+  }
 
   /// The part of the images that thread `part` is to do; parameters' gradients go to its scratch memory.
   void run_part(int part, const Shared<T>& shared, const Scratch<T>& scratch) const {
@@ -162,10 +160,10 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   CommonJobs transposed = {};
 #pragma omp parallel num_threads(chain.threads)
   {
-    transpose_weights(chain, parameters, shared, memory.scratch(workspace, omp_get_thread_num()).spatial, &transposed);
+    pass.transpose_weights(shared, memory.scratch(workspace, omp_get_thread_num()).spatial, &transposed);
 #pragma omp for schedule(static, 1)
     for (int part = 0; part < chain.threads; ++part) pass.run_part(part, shared, memory.scratch(workspace, part));
-    for (int part = 0; part < chain.threads; ++part) pass.add(memory.finished(workspace, part));
+    for (int part = 0; part < chain.threads; ++part) pass.add(memory.results(workspace, part));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "caffe_layers/kernels/simd/integers.hpp"
 #include "caffe_layers/kernels/streaming.hpp"
 
 // For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
@@ -117,16 +118,6 @@ inline Vector<T> in_register(Vector<T> value) {
   if constexpr (kVectorBytes <= kRegisterBytes) asm("" : "+v"(value));
   return value;
 }
-
-template <typename I>
-inline I smaller(I a, I b) {
-  return a < b ? a : b;
-}
-template <typename I>
-inline I larger(I a, I b) {
-  return a < b ? b : a;
-}
-inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 /// Units of UNIT lanes of `a` and `b`, each with the one behind it: first a's sums, then b's, in each run of RUN lanes.
 /// Patterns for which there are instructions on all pairs of vectors, whatever their lanes.

@@ -200,7 +200,7 @@ void winograd_backward(const FusedChain& chain, const T* bottom, const FusedPara
       wanted.run_part(jobs, part, chain.threads, shared, memory.scratch(workspace, part));
     }
     for (int part = 0; part < chain.threads; ++part) {
-      const WinogradScratch<T> scratch = memory.finished(workspace, part);
+      const WinogradScratch<T> scratch = memory.results(workspace, part);
       add_part(scratch.weight_diff, weight_count(stage), wanted.weight);
       add_part(scratch.bias_diff, stage.out_channels, wanted.bias);
     }

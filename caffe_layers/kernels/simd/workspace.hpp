@@ -218,9 +218,9 @@ struct Workspace {
     Arena arena = {aligned(workspace), 0, true};
     return Shared::take(&arena, chain, backward);
   }
-  /// That of `thread`, to work with; finished, to read the results of.
+  /// That of `thread`, to work with; and to read what it has left there.
   Scratch scratch(void* workspace, int thread) const { return take(workspace, thread, true); }
-  Scratch finished(void* workspace, int thread) const { return take(workspace, thread, false); }
+  Scratch results(void* workspace, int thread) const { return take(workspace, thread, false); }
 
  private:
   Scratch take(void* workspace, int thread, bool writes) const {
