@@ -50,7 +50,8 @@ class StockLayers {
         {x});
     Add("type: 'Scale' scale_param { bias_term: true }", {&tops_[0]});
     if (c.residual) Add("type: 'Eltwise'", {&tops_[layers_.size() - 1], residual});
-    if (c.relu) Add("type: 'ReLU'", {&tops_[layers_.size() - 1]});
+    // cuDNN's has no more than four axes.
+    if (c.relu) Add("type: 'ReLU' relu_param { engine: CAFFE }", {&tops_[layers_.size() - 1]});
   }
 
   Blob<Dtype>* top() { return &tops_[layers_.size() - 1]; }

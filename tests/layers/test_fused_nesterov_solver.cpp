@@ -121,6 +121,7 @@ TYPED_TEST(FusedNesterovSolverTest, TestLeavesFixedBlobsAlone) {
 
 TYPED_TEST(FusedNesterovSolverTest, TestUnknownRegularization) {
   SKIP_WITHOUT_DEVICE();
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // CUDA does not work in a fork
   EXPECT_DEATH(this->MakeSolver("FusedNesterov", "regularization_type: 'L3'"), "regularization_type is .L3.");
 }
 
