@@ -23,21 +23,6 @@ int slice_count(const BatchNormShape& shape) {
   return static_cast<int>(std::min({wanted, useful, static_cast<long>(kMaxSlices)}));
 }
 
-template <typename T, int WIDTH>
-struct alignas(WIDTH * sizeof(T)) Pack {
-  T at[WIDTH];
-};
-
-template <int WIDTH, typename T>
-__device__ __forceinline__ Pack<T, WIDTH> load(const T* from) {
-  return *reinterpret_cast<const Pack<T, WIDTH>*>(from);
-}
-
-template <int WIDTH, typename T>
-__device__ __forceinline__ void store(T* to, const Pack<T, WIDTH>& value) {
-  *reinterpret_cast<Pack<T, WIDTH>*>(to) = value;
-}
-
 /// Calls visit(index of the first value) for every WIDTH values of the block's slice that are this thread's.
 template <int WIDTH, typename Visit>
 __device__ __forceinline__ void for_slice(const BatchNormShape& shape, Visit visit) {

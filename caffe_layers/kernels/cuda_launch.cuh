@@ -51,6 +51,27 @@ __host__ __device__ constexpr Int ceil_div(Int a, Int b) {
   return (a + b - 1) / b;
 }
 
+/// Division by a number known at launch, without the device's long division (Granlund and Montgomery 1994, figure 4.1).
+struct Divisor {
+  unsigned divisor = 1, multiplier = 1, shift = 0;
+
+  Divisor() = default;
+  explicit Divisor(unsigned by) : divisor(by) {
+    while ((1u << shift) < by) ++shift;
+    multiplier = static_cast<unsigned>((((1ull << shift) - by) << 32) / by + 1);
+  }
+  /// For n below 2^31.
+  __host__ __device__ __forceinline__ unsigned quotient(unsigned n) const {
+    return (static_cast<unsigned>(static_cast<unsigned long long>(n) * multiplier >> 32) + n) >> shift;
+  }
+  /// The quotient, *n becoming the remainder.
+  __host__ __device__ __forceinline__ unsigned divide(unsigned* n) const {
+    const unsigned q = quotient(*n);
+    *n -= q * divisor;
+    return q;
+  }
+};
+
 /// 16 bytes, the widest load and store.
 template <typename T>
 struct alignas(16) Vector {
@@ -71,6 +92,42 @@ __device__ __forceinline__ Vector<T> load_vector(const T* from) {
 template <typename T>
 __device__ __forceinline__ void store_vector(T* to, const Vector<T>& value) {
   *reinterpret_cast<Vector<T>*>(to) = value;
+}
+
+/// To shared memory. The compiler would store each value by itself, four times the traffic.
+__device__ __forceinline__ void store_shared_vector(float* to, const Vector<float>& value) {
+#ifdef __CUDA_ARCH__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.at[0]), "f"(value.at[1]),
+               "f"(value.at[2]), "f"(value.at[3])
+               : "memory");
+#else
+  store_vector(to, value);
+#endif
+}
+__device__ __forceinline__ void store_shared_vector(double* to, const Vector<double>& value) {
+#ifdef __CUDA_ARCH__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v2.f64 [%0], {%1, %2};" ::"r"(address), "d"(value.at[0]), "d"(value.at[1]) : "memory");
+#else
+  store_vector(to, value);
+#endif
+}
+
+/// WIDTH values that are loaded and stored at once.
+template <typename T, int WIDTH>
+struct alignas(WIDTH * sizeof(T)) Pack {
+  T at[WIDTH];
+};
+
+template <int WIDTH, typename T>
+__device__ __forceinline__ Pack<T, WIDTH> load(const T* from) {
+  return *reinterpret_cast<const Pack<T, WIDTH>*>(from);
+}
+
+template <int WIDTH, typename T>
+__device__ __forceinline__ void store(T* to, const Pack<T, WIDTH>& value) {
+  *reinterpret_cast<Pack<T, WIDTH>*>(to) = value;
 }
 
 /// The block's dynamic shared memory.

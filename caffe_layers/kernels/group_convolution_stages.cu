@@ -99,8 +99,7 @@ __global__ void backward_data_kernel(StageShape s, StageTables tables, const T* 
 /// partials[slice][o][i][ky][kx] = sum of out_diff * in over the slice's images; block (o * I + i, slice).
 template <typename T>
 __global__ void weight_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ in,
-                                       const T* __restrict__ out_diff, int offset, int entries,
-                                       T* __restrict__ partials) {
+                                       const T* __restrict__ out_diff, PartialSums<T> target) {
   const int o = blockIdx.x / s.group_in, i = blockIdx.x % s.group_in;
   const int in_channel = source_channel(tables, o / s.group_out * s.group_in + i);
   const int out_channel = tables.destination[o];
@@ -118,14 +117,16 @@ __global__ void weight_partials_kernel(StageShape s, StageTables tables, const T
       }
     }
     sum = block_sum(sum, shared_memory<T>());
-    if (threadIdx.x == 0) partials[static_cast<size_t>(blockIdx.y) * entries + offset + blockIdx.x * taps + tap] = sum;
+    if (threadIdx.x == 0) {
+      target.partials[static_cast<size_t>(blockIdx.y) * target.entries + target.entry + blockIdx.x * taps + tap] = sum;
+    }
   }
 }
 
 /// partials[slice][o] = sum of out_diff over the slice's images; block (o, slice).
 template <typename T>
-__global__ void bias_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ out_diff, int offset,
-                                     int entries, T* __restrict__ partials) {
+__global__ void bias_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ out_diff,
+                                     PartialSums<T> target) {
   const int plane = s.out_height * s.out_width;
   T sum = 0;
   for (int n = blockIdx.y; n < s.batch; n += gridDim.y) {
@@ -133,7 +134,8 @@ __global__ void bias_partials_kernel(StageShape s, StageTables tables, const T* 
     for (int p = threadIdx.x; p < plane; p += kThreads) sum += diff[p];
   }
   sum = block_sum(sum, shared_memory<T>());
-  if (threadIdx.x == 0) partials[static_cast<size_t>(blockIdx.y) * entries + offset + blockIdx.x] = sum;
+  if (threadIdx.x != 0) return;
+  target.partials[static_cast<size_t>(blockIdx.y) * target.entries + target.entry + blockIdx.x] = sum;
 }
 
 /// Into how many slices of images the parameters' gradients are divided.
@@ -194,18 +196,15 @@ void forward(const GroupConvolutionChain& chain, const int* tables, const T* bot
 template <typename T>
 void backward_parameters(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
                          T* weight_diff, T* bias_diff, int slices, T* partials, cudaStream_t stream) {
-  constexpr size_t kScratchBytes = kThreads / 32 * sizeof(T);
   Segments<T> segments;
   if (weight_diff) segments.add(weight_diff, weight_count(shape));
-  const int bias_offset = segments.size();
+  const int bias_entry = segments.size();
   if (bias_diff) segments.add(bias_diff, shape.out_channels);
   if (weight_diff) {
-    launch(weight_partials_kernel<T>, dim3(shape.out_channels * shape.group_in, slices), kScratchBytes, stream, shape,
-           tables, in, out_diff, 0, segments.size(), partials);
+    stage_weight_sums<T>(shape, tables, in, out_diff, {partials, slices, 0, segments.size()}, stream);
   }
   if (bias_diff) {
-    launch(bias_partials_kernel<T>, dim3(shape.out_channels, slices), kScratchBytes, stream, shape, tables, out_diff,
-           bias_offset, segments.size(), partials);
+    stage_bias_sums<T>(shape, tables, out_diff, {partials, slices, bias_entry, segments.size()}, stream);
   }
   add_partial_sums<T>(partials, slices, segments, stream);
 }
@@ -255,6 +254,24 @@ StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, 
   return {stage == 0 ? tables : nullptr, destination};
 }
 
+/// block_sum's.
+template <typename T>
+constexpr size_t kScratchBytes = kThreads / 32 * sizeof(T);
+
+template <typename T>
+void stage_weight_sums(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
+                       const PartialSums<T>& sums, cudaStream_t stream) {
+  launch(weight_partials_kernel<T>, dim3(shape.out_channels * shape.group_in, sums.slices), kScratchBytes<T>, stream,
+         shape, tables, in, out_diff, sums);
+}
+
+template <typename T>
+void stage_bias_sums(const StageShape& shape, const StageTables& tables, const T* out_diff, const PartialSums<T>& sums,
+                     cudaStream_t stream) {
+  launch(bias_partials_kernel<T>, dim3(shape.out_channels, sums.slices), kScratchBytes<T>, stream, shape, tables,
+         out_diff, sums);
+}
+
 template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
                          const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {
@@ -273,8 +290,16 @@ CudaGroupConvolutionKernel<T> group_convolution_stages() {
   return {"stages", any_chain, workspace_bytes<T>, forward<T>, backward<T>};
 }
 
+template void stage_weight_sums<float>(const StageShape&, const StageTables&, const float*, const float*,
+                                       const PartialSums<float>&, cudaStream_t);
+template void stage_bias_sums<float>(const StageShape&, const StageTables&, const float*, const PartialSums<float>&,
+                                     cudaStream_t);
 template void stage_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*,
                                          const BottomFinish<float>&, float*, cudaStream_t);
+template void stage_weight_sums<double>(const StageShape&, const StageTables&, const double*, const double*,
+                                        const PartialSums<double>&, cudaStream_t);
+template void stage_bias_sums<double>(const StageShape&, const StageTables&, const double*, const PartialSums<double>&,
+                                      cudaStream_t);
 template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*,
                                           const BottomFinish<double>&, double*, cudaStream_t);
 template void gradient_before_relu_cuda<float>(size_t, const float*, const float*, float*, cudaStream_t);

@@ -53,6 +53,22 @@ template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
                          const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream);
 
+/// Where the partial sums of a stage's parameters go: `entries` values per slice of the batch, this stage's from
+/// `entry` on.
+template <typename T>
+struct PartialSums {
+  T* partials;
+  int slices, entry, entries;
+};
+
+/// Partial sums of one stage's weight and bias gradients, for every shape.
+template <typename T>
+void stage_weight_sums(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
+                       const PartialSums<T>& sums, cudaStream_t stream);
+template <typename T>
+void stage_bias_sums(const StageShape& shape, const StageTables& tables, const T* out_diff, const PartialSums<T>& sums,
+                     cudaStream_t stream);
+
 /// Plain kernels that run one stage after the other, with what lies between in the workspace. Every chain.
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_stages();

@@ -2,6 +2,7 @@
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
+#include "caffe_layers/kernels/spatial_gradients.cuh"
 
 namespace caffe_layers {
 
@@ -14,41 +15,37 @@ constexpr int kSmallTilePixels = 32;
 
 bool is_pointwise(const GroupConvolutionStage& s) { return s.kernel == 1 && s.stride == 1 && s.pad == 0; }
 
-template <typename T>
-bool reads_rows(const GroupConvolutionStage& s) {
-  return s.kernel == 3 && s.pad == 1 && s.dilation == 1 && s.stride <= 2 && s.out_width % Vector<T>::size == 0 &&
-         s.in_width == s.stride * s.out_width && s.out_width <= kTilePixels;
-}
-
-/// Fills in the offsets of the arrays in shared memory for tiles of `pixels`; returns their size in values.
-int lay_out_shared(const GroupConvolutionChain& chain, bool backward, int pixels, TilePlan* plan) {
+/// Fills in the offset of the second array in shared memory for tiles of `pixels`; returns the size of both in values.
+int lay_out_shared(const GroupConvolutionChain& chain, int pixels, TilePlan* plan) {
   const size_t first = first_pointwise(*plan);
-  const int pointwise = pointwise_count(chain, *plan);
-  if (backward) {  // every array stays: it becomes its own gradient
-    int size = 0;
-    for (int s = 0; s < pointwise; ++s) {
-      plan->offset[s] = size;
-      size += chain.stages[first + s].in_channels * pixels;
-    }
-    plan->offset[pointwise] = size;
-    return size + chain.stages.back().out_channels * pixels;
-  }
-  int channels[2] = {0, 0};  // forward needs the input and the output of one stage at a time
-  for (int s = 0; s < pointwise; ++s) {
+  int channels[2] = {0, 0};  // a stage needs its own input and the next one's
+  for (int s = 0; s < pointwise_count(chain, *plan); ++s) {
     channels[s % 2] = std::max(channels[s % 2], chain.stages[first + s].in_channels);
   }
-  for (int s = 0; s <= pointwise; ++s) plan->offset[s] = s % 2 * channels[0] * pixels;
+  plan->odd_offset = channels[0] * pixels;
   return (channels[0] + channels[1]) * pixels;
+}
+
+/// What depends on the number of pixels.
+template <typename T>
+void set_divisors(const GroupConvolutionStage& first, TilePlan* plan) {
+  const int rows = plan->pixels / first.out_width;
+  plan->rows_per_thread = first.stride == 2 ? 1 : rows % 4 == 0 ? 4 : rows % 2 == 0 ? 2 : 1;
+  plan->vectors = Divisor(plan->pixels / Vector<T>::size);
+  if (!plan->rows) return;
+  plan->columns = Divisor(first.out_width / Vector<T>::size);
+  plan->row_chunks = Divisor(rows / plan->rows_per_thread);
 }
 
 }  // namespace
 
 template <typename T>
-bool plan_tiles(const GroupConvolutionChain& chain, bool backward, TilePlan* plan) {
+bool plan_tiles(const GroupConvolutionChain& chain, TilePlan* plan) {
   const GroupConvolutionStage& first = chain.stages.front();
   if (!std::all_of(chain.stages.begin() + 1, chain.stages.end(), is_pointwise)) return false;
+  *plan = {};
   plan->gather = first.kernel == 1 && first.pad == 0;
-  plan->rows = reads_rows<T>(first);
+  plan->rows = reads_rows<T>(first) && first.out_width <= kTilePixels;
   if (pointwise_count(chain, *plan) > kMaxPointwise) return false;
 
   const size_t limit = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
@@ -60,11 +57,12 @@ bool plan_tiles(const GroupConvolutionChain& chain, bool backward, TilePlan* pla
     plan->pixels = units * unit;
     plan->tiles_per_image = ceil_div(image, plan->pixels);
     plan->tiles = chain.batch * plan->tiles_per_image;
-    plan->shared_bytes = lay_out_shared(chain, backward, plan->pixels, plan) * sizeof(T);
+    plan->shared_bytes = lay_out_shared(chain, plan->pixels, plan) * sizeof(T);
     const bool two_per_multiprocessor = 2 * plan->shared_bytes <= limit;
     const bool many = plan->tiles >= enough_tiles || plan->pixels <= kSmallTilePixels;
     if (units == 1 || (two_per_multiprocessor && many)) break;
   }
+  set_divisors<T>(first, plan);
   return plan->shared_bytes <= limit;
 }
 
@@ -75,6 +73,7 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
   a.plan = plan;
   a.plan.rows = plan.rows && is_vector_aligned(bottom);
   a.first = stage_shape(chain, 0);
+  a.first_group_out = Divisor(a.first.group_out);
   a.first_tables = stage_tables(chain, tables, 0);
   a.first_weight = parameters.weight[0];
   a.first_bias = parameters.bias[0];
@@ -83,9 +82,17 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
     const size_t s = first_pointwise(plan) + p;
     const StageShape shape = stage_shape(chain, s);
     const bool vectors = shape.group_in % Vector<T>::size == 0 && is_vector_aligned(parameters.weight[s]);
-    a.stage[p] = {
-        shape.in_channels, shape.out_channels,   shape.group_in,     shape.group_out,
-        vectors,           parameters.weight[s], parameters.bias[s], stage_tables(chain, tables, s).destination};
+    a.stage[p] = {shape.in_channels,
+                  shape.out_channels,
+                  shape.group_in,
+                  shape.group_out,
+                  shape.out_channels / shape.group_out,
+                  vectors,
+                  Divisor(ceil_div(shape.group_in, kChannelsPerThread)),
+                  Divisor(ceil_div(shape.group_out, kChannelsPerThread)),
+                  parameters.weight[s],
+                  parameters.bias[s],
+                  stage_tables(chain, tables, s).destination};
   }
   return a;
 }
@@ -95,7 +102,7 @@ namespace {
 template <typename T>
 bool supports(const GroupConvolutionChain& chain) {
   TilePlan plan;
-  return plan_tiles<T>(chain, false, &plan) && plan_tiles<T>(chain, true, &plan);
+  return plan_tiles<T>(chain, &plan);
 }
 
 }  // namespace
@@ -105,8 +112,8 @@ CudaGroupConvolutionKernel<T> group_convolution_tiles() {
   return {"tiles", supports<T>, tiles_workspace_bytes<T>, tiles_forward<T>, tiles_backward<T>};
 }
 
-template bool plan_tiles<float>(const GroupConvolutionChain&, bool, TilePlan*);
-template bool plan_tiles<double>(const GroupConvolutionChain&, bool, TilePlan*);
+template bool plan_tiles<float>(const GroupConvolutionChain&, TilePlan*);
+template bool plan_tiles<double>(const GroupConvolutionChain&, TilePlan*);
 template TileArguments<float> tile_arguments<float>(const GroupConvolutionChain&, const TilePlan&, const int*,
                                                     const float*, const ChainParameters<float>&);
 template TileArguments<double> tile_arguments<double>(const GroupConvolutionChain&, const TilePlan&, const int*,

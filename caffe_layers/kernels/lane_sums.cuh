@@ -1,0 +1,40 @@
+#pragma once
+
+#include "caffe_layers/kernels/cuda_launch.cuh"
+
+namespace caffe_layers {
+
+constexpr int kLanes = 32;
+constexpr int kWarps = kThreads / kLanes;
+
+/// Sums 2 * HALF values over HALF lanes of a warp; lane l keeps sums 2 * l and 2 * l + 1, in values[0] and values[1].
+template <int HALF = kLanes, typename T>
+__device__ __forceinline__ void scatter_sums_over_lanes(T* values) {
+  constexpr int kMask = HALF / 2;
+  const bool upper = threadIdx.x & kMask;
+#pragma unroll
+  for (int i = 0; i < HALF; ++i) {
+    const T sent = upper ? values[i] : values[i + HALF];
+    const T kept = upper ? values[i + HALF] : values[i];
+    values[i] = kept + __shfl_xor_sync(kAllLanes, sent, kMask);
+  }
+  if constexpr (HALF > 2) scatter_sums_over_lanes<HALF / 2>(values);
+}
+
+/// Sum over a warp, in all of its lanes.
+template <typename T>
+__device__ __forceinline__ T sum_over_lanes(T value) {
+#pragma unroll
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kAllLanes, value, mask);
+  return value;
+}
+
+/// values[warp * count + i] summed over the warps.
+template <typename T>
+__device__ __forceinline__ T sum_over_warps(const T* values, int count, int i) {
+  T sum = values[i];
+  for (int warp = 1; warp < kWarps; ++warp) sum += values[warp * count + i];
+  return sum;
+}
+
+}  // namespace caffe_layers
