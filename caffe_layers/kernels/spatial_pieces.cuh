@@ -13,7 +13,7 @@ template <int STRIDE, typename T, int V = Vector<T>::size>
 __device__ __forceinline__ void load_window(const T* plane, int height, int width, int y, int x,
                                             T (&values)[STRIDE * (V - 1) + 3]) {
   const bool inside = y >= 0 && y < height;
-  const T* row = plane + (inside ? y * width : 0) + STRIDE * x;
+  const T* row = plane + static_cast<unsigned>(inside ? y * width + STRIDE * x : 0);
   values[0] = inside && x > 0 ? row[-1] : T(0);
 #pragma unroll
   for (int part = 0; part < STRIDE; ++part) {

@@ -128,14 +128,16 @@ __device__ void first_stage(const TileArguments<T>& a, const T* bottom, const Ti
 template <int WIDTH, typename T>
 __device__ __forceinline__ void add_products(const T* weight, int outputs, int inputs, const SharedRows<T>& in,
                                              int first, int pixel, Vector<T> (&sums)[kChannelsPerThread]) {
+  unsigned row[kChannelsPerThread];
+#pragma unroll
+  for (int k = 0; k < kChannelsPerThread; ++k) row[k] = k < outputs ? k * inputs : 0;
   for (int i = 0; i < inputs; i += WIDTH) {
     Vector<T> x[WIDTH];
 #pragma unroll
     for (int j = 0; j < WIDTH; ++j) x[j] = load_pixels(in, first + i + j, pixel);
 #pragma unroll
     for (int k = 0; k < kChannelsPerThread; ++k) {
-      const T* row = weight + static_cast<size_t>(k < outputs ? k : 0) * inputs + i;
-      const Pack<T, WIDTH> w = load<WIDTH>(row);
+      const Pack<T, WIDTH> w = load<WIDTH>(weight + (row[k] + i));
 #pragma unroll
       for (int j = 0; j < WIDTH; ++j) {
 #pragma unroll
@@ -160,6 +162,16 @@ __device__ __forceinline__ ChannelBlock channel_block(unsigned item, const Divis
           static_cast<int>(pixel) * V};
 }
 
+template <typename T>
+__device__ __forceinline__ void add_bias(const T* bias, int channels, Vector<T> (&sums)[kChannelsPerThread]) {
+#pragma unroll
+  for (int k = 0; k < kChannelsPerThread; ++k) {
+    const T value = k < channels ? bias[k] : T(0);
+#pragma unroll
+    for (int e = 0; e < Vector<T>::size; ++e) sums[k].at[e] += value;
+  }
+}
+
 /// A 1x1 stage: out[destination[o]] = bias[o] + sum over the group's inputs i of weight[o][i] * in[i].
 template <typename T, typename Rows>
 __device__ __forceinline__ void pointwise_forward(const PointwiseStage<T>& s, const TilePlan& plan,
@@ -170,13 +182,8 @@ __device__ __forceinline__ void pointwise_forward(const PointwiseStage<T>& s, co
     const ChannelBlock b = channel_block<V>(item, plan.vectors, s.out_parts, s.group_out);
     const int first = b.group * s.group_out + b.first;
     const T* weight = s.weight + static_cast<size_t>(first) * s.group_in;
-    Vector<T> sums[kChannelsPerThread];
-#pragma unroll
-    for (int k = 0; k < kChannelsPerThread; ++k) {
-      const T bias = s.bias && k < b.channels ? s.bias[first + k] : T(0);
-#pragma unroll
-      for (int e = 0; e < V; ++e) sums[k].at[e] = bias;
-    }
+    Vector<T> sums[kChannelsPerThread] = {};
+    if (s.bias) add_bias(s.bias + first, b.channels, sums);
     if (s.vectors) {
       add_products<V>(weight, b.channels, s.group_in, in, b.group * s.group_in, b.pixel, sums);
     } else {
