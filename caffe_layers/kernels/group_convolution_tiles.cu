@@ -32,9 +32,8 @@ void set_divisors(const GroupConvolutionStage& first, TilePlan* plan) {
   const int rows = plan->pixels / first.out_width;
   plan->rows_per_thread = first.stride == 2 ? 1 : rows % 4 == 0 ? 4 : rows % 2 == 0 ? 2 : 1;
   plan->vectors = Divisor(plan->pixels / Vector<T>::size);
-  if (!plan->rows) return;
-  plan->columns = Divisor(first.out_width / Vector<T>::size);
-  plan->row_chunks = Divisor(rows / plan->rows_per_thread);
+  if (first.out_width % Vector<T>::size == 0) plan->columns = Divisor(first.out_width / Vector<T>::size);
+  if (plan->rows) plan->row_chunks = Divisor(rows / plan->rows_per_thread);
 }
 
 }  // namespace

@@ -35,6 +35,40 @@ __device__ void write_strided_diff(const TileArguments<T>& a, const TilePosition
   }
 }
 
+/// The same for stride 2, 16 bytes at a time, where rows of bottom are made of as many whole vectors as two of `diff`.
+template <typename T>
+__device__ void write_rows_of_stride_2(const TileArguments<T>& a, const TilePosition& position, const T* diff,
+                                       const BottomFinish<T>& finish, T* bottom_diff) {
+  constexpr int V = Vector<T>::size;
+  const StageShape& s = a.first;
+  for (unsigned item = threadIdx.x; item < s.in_channels * a.plan.vectors.divisor; item += kThreads) {
+    unsigned p = item;
+    const unsigned c = a.plan.vectors.divide(&p);
+    if (position.first_pixel + p * V >= s.out_height * s.out_width) continue;
+    unsigned column = position.first_pixel / V + p;
+    const int y = 2 * a.plan.columns.divide(&column);
+    const Vector<T> d = load_vector(diff + c * a.plan.pixels + p * V);
+    const size_t map = static_cast<size_t>(position.image) * s.in_channels + a.first_tables.source[c];
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      const int row = part / 2, half = part % 2;
+      if (y + row >= s.in_height) break;
+      Vector<T> value = {};
+#pragma unroll
+      for (int e = 0; e < V; e += 2) value.at[e] = row == 0 ? d.at[(half * V + e) / 2] : T(0);
+      const size_t at = (map * s.in_height + y + row) * s.in_width + (2 * column + half) * V;
+      store_vector(bottom_diff + at, finish(value, at));
+    }
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ bool writes_rows_of_stride_2(const StageShape& s, const BottomFinish<T>& finish,
+                                                        const T* bottom_diff) {
+  return s.stride == 2 && s.out_width % Vector<T>::size == 0 && s.in_width == 2 * s.out_width &&
+         is_vector_aligned(bottom_diff) && is_vector_aligned(finish.skip) && is_vector_aligned(finish.relu);
+}
+
 /// An array of shared memory: the input of 1x1 stage p, or its gradient.
 template <typename T>
 __device__ __forceinline__ SharedRows<T> tile_array(const TilePlan& plan, int p) {
@@ -67,7 +101,11 @@ __device__ void bottom_gradient(const TileArguments<T>& a, const TilePosition& p
     const SharedRows<T> array = tile_array<T>(a.plan, 0);
     pointwise_backward_data(s, a.plan, diff, nullptr, array);
     __syncthreads();
-    write_strided_diff(a, position, array.data, finish, bottom_diff);
+    if (writes_rows_of_stride_2(a.first, finish, bottom_diff)) {
+      write_rows_of_stride_2(a, position, array.data, finish, bottom_diff);
+    } else {
+      write_strided_diff(a, position, array.data, finish, bottom_diff);
+    }
     return;
   }
   const int plane = a.first.out_height * a.first.out_width;

@@ -72,6 +72,7 @@ inline const std::vector<ChainSpec> kChains = {
     {"xception", 2, 11, 16, 16, {{11, 11, 3, 1, 1}, {11, 1}}},
     {"xception transition", 1, 11, 32, 32, {{11, 11, 3, 2, 1}, {22, 1}}},
     {"projection", 1, 16, 16, 16, {{32, 8, 1, 2}}},
+    {"projection of odd rows", 2, 6, 7, 16, {{8, 2, 1, 2}}},
     {"projection of odd maps", 2, 6, 13, 15, {{8, 2, 1, 2}}},
     {"projection of every third", 2, 4, 8, 7, {{4, 2, 1, 3}, {6, 2}}},
     {"dense 1x1", 1, 20, 8, 8, {{12, 1}}},
