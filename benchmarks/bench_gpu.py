@@ -64,6 +64,7 @@ def prepare(folder: Path, batches):
         path.write_text(path.read_text().replace(f"{folder.absolute()}/", ""))
     for path in folder.glob("*/fused/train_val.prototxt"):
         path.with_name("constant.prototxt").write_text(to_text(without_data(path)))
+    (folder / "commit.txt").write_text(commit())
     messages = folder / "python" / "caffe" / "proto"  # pycaffe itself need not be there
     messages.mkdir(parents=True)
     for package in (messages, messages.parent):
@@ -164,10 +165,12 @@ def contestants(args, programs: Programs):
                 )
 
 
-def machine(device: str) -> dict:
-    """Of the record. Raises Failed where there is no GPU."""
+def machine(device: str, folder: Path) -> dict:
+    """Of the record. Raises Failed where there is no GPU. Without a git repository the commit is that of `prepare`."""
+    prepared = folder / "commit.txt"
+    of = commit() if (ROOT / ".git").exists() or not prepared.exists() else prepared.read_text()
     if device == "cpu":
-        return {"gpu": "none: a test of the benchmark on the CPU", "commit": commit()}
+        return {"gpu": "none: a test of the benchmark on the CPU", "commit": of}
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader", "--id=0"]
     try:
         found = subprocess.run(query, text=True, capture_output=True)
@@ -176,11 +179,11 @@ def machine(device: str) -> dict:
     if not found or found.returncode:
         raise Failed("no GPU on this machine (nvidia-smi finds none), so nothing is measured")
     name, driver, memory = found.stdout.strip().split(", ")
-    return {"gpu": name, "driver": driver, "memory": memory, "commit": commit()}
+    return {"gpu": name, "driver": driver, "memory": memory, "commit": of}
 
 
 def run(args) -> int:
-    of = machine(args.device)
+    of = machine(args.device, args.folder)
     programs = Programs(args.programs, args.folder.absolute())
     path = args.out / ("gpu.json" if args.device == "cuda" else "gpu_dry_run.json")
     record = json.loads(path.read_text()) if path.exists() and not args.again else {}

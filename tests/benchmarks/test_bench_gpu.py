@@ -56,6 +56,13 @@ def test_what_is_prepared_can_be_moved(prepared):
     assert [layer.type for layer in block.layer] == ["Input", "FusedGroupConvolution"]
 
 
+def test_the_commit_travels_with_what_is_prepared(prepared, tmp_path, monkeypatch):
+    here = bench_gpu.machine("cpu", tmp_path)["commit"]
+    monkeypatch.setattr(bench_gpu, "ROOT", tmp_path)  # no repository
+    monkeypatch.setattr(bench_gpu, "commit", lambda: "another")
+    assert bench_gpu.machine("cpu", prepared)["commit"] == here
+
+
 def write_program(path: Path, body: str):
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n{body}")
