@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads) clear(DeviceArrays arrays) {
   const size_t vectors = is_vector_aligned(words) ? count / Vector<Word>::size : 0;
   const size_t first = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
   const size_t stride = static_cast<size_t>(gridDim.x) * kThreads;
-  for (size_t i = first; i < vectors; i += stride) store_vector(words + i * Vector<Word>::size, Vector<Word>{});
+  for (size_t i = first; i < vectors; i += stride) store(words + i * Vector<Word>::size, Vector<Word>{});
   for (size_t i = vectors * Vector<Word>::size + first; i < count; i += stride) words[i] = 0;
 }
 

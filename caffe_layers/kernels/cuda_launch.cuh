@@ -72,51 +72,10 @@ struct Divisor {
   }
 };
 
-/// 16 bytes, the widest load and store.
-template <typename T>
-struct alignas(16) Vector {
-  static constexpr int size = 16 / sizeof(T);
-  T at[size];
-};
-
-template <typename T>
-__host__ __device__ bool is_vector_aligned(const T* pointer) {
-  return reinterpret_cast<size_t>(pointer) % sizeof(Vector<T>) == 0;
-}
-
-template <typename T>
-__device__ __forceinline__ Vector<T> load_vector(const T* from) {
-  return *reinterpret_cast<const Vector<T>*>(from);
-}
-
-template <typename T>
-__device__ __forceinline__ void store_vector(T* to, const Vector<T>& value) {
-  *reinterpret_cast<Vector<T>*>(to) = value;
-}
-
-/// To shared memory. The compiler would store each value by itself, four times the traffic.
-__device__ __forceinline__ void store_shared_vector(float* to, const Vector<float>& value) {
-#ifdef __CUDA_ARCH__
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.at[0]), "f"(value.at[1]),
-               "f"(value.at[2]), "f"(value.at[3])
-               : "memory");
-#else
-  store_vector(to, value);
-#endif
-}
-__device__ __forceinline__ void store_shared_vector(double* to, const Vector<double>& value) {
-#ifdef __CUDA_ARCH__
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("st.shared.v2.f64 [%0], {%1, %2};" ::"r"(address), "d"(value.at[0]), "d"(value.at[1]) : "memory");
-#else
-  store_vector(to, value);
-#endif
-}
-
 /// WIDTH values that are loaded and stored at once.
 template <typename T, int WIDTH>
 struct alignas(WIDTH * sizeof(T)) Pack {
+  static constexpr int size = WIDTH;
   T at[WIDTH];
 };
 
@@ -128,6 +87,40 @@ __device__ __forceinline__ Pack<T, WIDTH> load(const T* from) {
 template <int WIDTH, typename T>
 __device__ __forceinline__ void store(T* to, const Pack<T, WIDTH>& value) {
   *reinterpret_cast<Pack<T, WIDTH>*>(to) = value;
+}
+
+/// 16 bytes, the widest load and store.
+template <typename T>
+using Vector = Pack<T, static_cast<int>(16 / sizeof(T))>;
+
+template <typename T>
+__host__ __device__ bool is_vector_aligned(const T* pointer) {
+  return reinterpret_cast<size_t>(pointer) % sizeof(Vector<T>) == 0;
+}
+
+template <typename T>
+__device__ __forceinline__ Vector<T> load_vector(const T* from) {
+  return load<Vector<T>::size>(from);
+}
+
+/// To shared memory. The compiler would store each value by itself, four times the traffic.
+__device__ __forceinline__ void store_shared_vector(float* to, const Vector<float>& value) {
+#ifdef __CUDA_ARCH__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.at[0]), "f"(value.at[1]),
+               "f"(value.at[2]), "f"(value.at[3])
+               : "memory");
+#else
+  store(to, value);
+#endif
+}
+__device__ __forceinline__ void store_shared_vector(double* to, const Vector<double>& value) {
+#ifdef __CUDA_ARCH__
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("st.shared.v2.f64 [%0], {%1, %2};" ::"r"(address), "d"(value.at[0]), "d"(value.at[1]) : "memory");
+#else
+  store(to, value);
+#endif
 }
 
 /// The block's dynamic shared memory.

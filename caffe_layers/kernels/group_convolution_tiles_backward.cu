@@ -57,7 +57,7 @@ __device__ void write_rows_of_stride_2(const TileArguments<T>& a, const TilePosi
 #pragma unroll
       for (int e = 0; e < V; e += 2) value.at[e] = row == 0 ? d.at[(half * V + e) / 2] : T(0);
       const size_t at = (map * s.in_height + y + row) * s.in_width + (2 * column + half) * V;
-      store_vector(bottom_diff + at, finish(value, at));
+      store(bottom_diff + at, finish(value, at));
     }
   }
 }

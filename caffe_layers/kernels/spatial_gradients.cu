@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int e = 0; e < V; ++e) value.at[e] = sums[r][e];
     const size_t at = map + (y + r) * s.in_width + x;
-    store_vector(in_diff + at, finish(value, at));
+    store(in_diff + at, finish(value, at));
   }
 }
 
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int e = 0; e < V; ++e) value.at[e] = sums[r][half * V + e];
       const size_t at = map + (2 * y + r) * s.in_width + 2 * x + half * V;
-      store_vector(in_diff + at, finish(value, at));
+      store(in_diff + at, finish(value, at));
     }
   }
 }

@@ -132,7 +132,7 @@ __device__ __forceinline__ void store_pixels(const PlaneRows<T>& to, int channel
   if (!to.vectors) {
     store_one_by_one(to, channel, pixel, value);
   } else if (pixel < to.limit) {
-    store_vector(to.data + static_cast<size_t>(channel) * to.plane + pixel, value);
+    store(to.data + static_cast<size_t>(channel) * to.plane + pixel, value);
   }
 }
 template <typename T>
