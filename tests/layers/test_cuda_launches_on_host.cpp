@@ -222,6 +222,20 @@ void check_clear(const std::vector<size_t>& words, size_t shift) {
   }
 }
 
+TEST(DivisorOnHost, DividesLikeTheOperator) {
+  constexpr unsigned kLargest = (1u << 31) - 1;
+  for (const unsigned by : {1u, 2u, 3u, 5u, 7u, 8u, 27u, 35u, 64u, 216u, 641u, 65535u, 65536u, 1000003u, kLargest}) {
+    const Divisor divisor(by);
+    for (const unsigned n : {0u, 1u, by - 1, by, by + 1, 17 * by - 1, 17 * by, 1u << 30, kLargest / by * by - 1,
+                             kLargest / by * by, kLargest}) {
+      if (n > kLargest) continue;
+      unsigned rest = n;
+      ASSERT_EQ(n / by, divisor.divide(&rest)) << n << " / " << by;
+      ASSERT_EQ(n % by, rest) << n << " / " << by;
+    }
+  }
+}
+
 TEST(ClearArraysOnHost, Sizes) {
   const std::vector<size_t> words = {0, 1, 3, 4, 5, 1023, 1024, 1025, 5000};
   for (size_t shift : {0, 1, 4}) check_clear(words, shift);
