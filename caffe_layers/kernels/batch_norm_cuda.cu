@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "caffe_layers/kernels/batch_norm_cuda.hpp"
-#include "caffe_layers/kernels/cuda_launch.cuh"
+#include "caffe_layers/kernels/lane_sums.cuh"
 
 // A block works on a slice of one channel: blockIdx.x is the channel, blockIdx.y the slice. The first kernel of a pass
 // leaves two sums per block, the second one adds up those of its channel, every block for itself, and finishes the
@@ -48,14 +48,11 @@ __device__ __forceinline__ void leave_sums(double first, double second, Sums* pa
 
 /// Sums over the slices of the block's channel, in every thread. Called by all threads.
 __device__ __forceinline__ Sums add_up(const Sums* partials) {
-  const unsigned lane = threadIdx.x % 32;
+  const unsigned lane = threadIdx.x % kLanes;
   Sums sums = {0, 0};
   if (lane < gridDim.y) sums = partials[blockIdx.x * gridDim.y + lane];
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) {
-    sums.first += __shfl_xor_sync(kAllLanes, sums.first, mask);
-    sums.second += __shfl_xor_sync(kAllLanes, sums.second, mask);
-  }
+  sums.first = sum_over_lanes(sums.first);
+  sums.second = sum_over_lanes(sums.second);
   return sums;
 }
 
@@ -218,7 +215,7 @@ bool vectors(const BatchNormShape& shape, const Pointers*... pointers) {
   return shape.spatial % Vector<T>::size == 0 && (is_vector_aligned(pointers) && ...);
 }
 
-constexpr size_t kScratchBytes = kThreads / 32 * sizeof(double);
+constexpr size_t kScratchBytes = kWarps * sizeof(double);
 
 template <typename T, int WIDTH>
 void forward(const BatchNormForward<T>& pass, const MovingStatistics<T>& moving, Sums* partials, cudaStream_t stream) {

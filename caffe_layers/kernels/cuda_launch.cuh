@@ -130,20 +130,4 @@ __device__ __forceinline__ T* shared_memory() {
   return reinterpret_cast<T*>(dynamic_shared_memory);
 }
 
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-/// Sum over the block, in thread 0, always in the same order. `scratch`: one T per warp of shared memory.
-template <typename T>
-__device__ T block_sum(T value, T* scratch) {
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  __syncthreads();  // the scratch of the sum before is read
-  if (lane == 0) scratch[warp] = value;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int other = 1; other < kThreads / 32; ++other) value += scratch[other];
-  }
-  return value;
-}
-
 }  // namespace caffe_layers

@@ -8,10 +8,6 @@ namespace caffe_layers {
 
 namespace {
 
-__device__ __forceinline__ int source_channel(const StageTables& tables, int channel) {
-  return tables.source ? tables.source[channel] : channel;
-}
-
 /// What one thread computes: a value of one image. Images together may have more than 2^32: between stages, no blob
 /// limits them.
 struct Place {
@@ -96,68 +92,27 @@ __global__ void backward_data_kernel(StageShape s, StageTables tables, const T* 
   in_diff[at] = finish(sum, at);
 }
 
-/// partials[slice][o][i][ky][kx] = sum of out_diff * in over the slice's images; block (o * I + i, slice).
-template <typename T>
-__global__ void weight_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ in,
-                                       const T* __restrict__ out_diff, PartialSums<T> target) {
-  const int o = blockIdx.x / s.group_in, i = blockIdx.x % s.group_in;
-  const int in_channel = source_channel(tables, o / s.group_out * s.group_in + i);
-  const int out_channel = tables.destination[o];
-  const int plane = s.out_height * s.out_width, taps = s.kernel * s.kernel;
-  for (int tap = 0; tap < taps; ++tap) {
-    T sum = 0;
-    for (int n = blockIdx.y; n < s.batch; n += gridDim.y) {
-      const T* diff = out_diff + (static_cast<size_t>(n) * s.out_channels + out_channel) * plane;
-      const T* image = in + (static_cast<size_t>(n) * s.in_channels + in_channel) * s.in_height * s.in_width;
-      for (int p = threadIdx.x; p < plane; p += kThreads) {
-        const int in_y = p / s.out_width * s.stride - s.pad + tap / s.kernel * s.dilation;
-        const int in_x = p % s.out_width * s.stride - s.pad + tap % s.kernel * s.dilation;
-        if (in_y < 0 || in_y >= s.in_height || in_x < 0 || in_x >= s.in_width) continue;
-        sum += diff[p] * image[in_y * s.in_width + in_x];
-      }
-    }
-    sum = block_sum(sum, shared_memory<T>());
-    if (threadIdx.x == 0) {
-      target.partials[static_cast<size_t>(blockIdx.y) * target.entries + target.entry + blockIdx.x * taps + tap] = sum;
-    }
-  }
+/// Into how many slices of the batch the gradients of a stage's parameters are divided.
+size_t slice_count(const StageShape& s) {
+  const size_t pixels = static_cast<size_t>(s.batch) * s.out_height * s.out_width;
+  return std::min<size_t>(ceil_div<size_t>(pixels, kThreads), 16);
 }
-
-/// partials[slice][o] = sum of out_diff over the slice's images; block (o, slice).
-template <typename T>
-__global__ void bias_partials_kernel(StageShape s, StageTables tables, const T* __restrict__ out_diff,
-                                     PartialSums<T> target) {
-  const int plane = s.out_height * s.out_width;
-  T sum = 0;
-  for (int n = blockIdx.y; n < s.batch; n += gridDim.y) {
-    const T* diff = out_diff + (static_cast<size_t>(n) * s.out_channels + tables.destination[blockIdx.x]) * plane;
-    for (int p = threadIdx.x; p < plane; p += kThreads) sum += diff[p];
-  }
-  sum = block_sum(sum, shared_memory<T>());
-  if (threadIdx.x != 0) return;
-  target.partials[static_cast<size_t>(blockIdx.y) * target.entries + target.entry + blockIdx.x] = sum;
-}
-
-/// Into how many slices of images the parameters' gradients are divided.
-int slice_count(const GroupConvolutionChain& chain) { return std::min(chain.batch, 16); }
 
 size_t output_count(const GroupConvolutionChain& chain, size_t stage) {
   const GroupConvolutionStage& s = chain.stages[stage];
   return static_cast<size_t>(chain.batch) * s.out_channels * s.out_height * s.out_width;
 }
 
-int weight_count(const StageShape& s) { return s.out_channels * s.group_in * s.kernel * s.kernel; }
-
 /// Outputs of all stages but the last; for backward as much again for their gradients, and the partial sums.
 template <typename T>
 size_t workspace_bytes(const GroupConvolutionChain& chain, bool backward) {
-  size_t between = 0, parameters = 0;
+  size_t between = 0, partials = 0;
   for (size_t s = 0; s < chain.stages.size(); ++s) {
     if (s + 1 < chain.stages.size()) between += output_count(chain, s);
     const StageShape shape = stage_shape(chain, s);
-    parameters = std::max(parameters, static_cast<size_t>(weight_count(shape)) + shape.out_channels);
+    partials = std::max(partials, slice_count(shape) * (weight_count(shape) + shape.out_channels));
   }
-  return (backward ? 2 * between + slice_count(chain) * parameters : between) * sizeof(T);
+  return (backward ? 2 * between + partials : between) * sizeof(T);
 }
 
 /// The outputs of all stages but the last, from `memory` on; returns the memory after them.
@@ -195,9 +150,10 @@ void forward(const GroupConvolutionChain& chain, const int* tables, const T* bot
 
 template <typename T>
 void backward_parameters(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
-                         T* weight_diff, T* bias_diff, int slices, T* partials, cudaStream_t stream) {
+                         T* weight_diff, T* bias_diff, T* partials, cudaStream_t stream) {
+  const int slices = static_cast<int>(slice_count(shape));
   Segments<T> segments;
-  if (weight_diff) segments.add(weight_diff, weight_count(shape));
+  if (weight_diff) segments.add(weight_diff, static_cast<int>(weight_count(shape)));
   const int bias_entry = segments.size();
   if (bias_diff) segments.add(bias_diff, shape.out_channels);
   if (weight_diff) {
@@ -222,7 +178,7 @@ void backward(const GroupConvolutionChain& chain, const int* tables, const T* bo
     const StageTables channels = stage_tables(chain, tables, s);
     const T* out_diff = s + 1 == chain.stages.size() ? top_diff : diffs[s];
     backward_parameters(shape, channels, s == 0 ? bottom : outputs[s - 1], out_diff, gradients.weight[s],
-                        gradients.bias[s], slice_count(chain), partials, stream);
+                        gradients.bias[s], partials, stream);
     T* in_diff = s == 0 ? gradients.bottom : diffs[s - 1];
     const BottomFinish<T> finish = s == 0 ? bottom_finish(gradients, bottom) : BottomFinish<T>();
     if (in_diff) stage_backward_data(shape, channels, parameters.weight[s], out_diff, finish, in_diff, stream);
@@ -254,24 +210,6 @@ StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, 
   return {stage == 0 ? tables : nullptr, destination};
 }
 
-/// block_sum's.
-template <typename T>
-constexpr size_t kScratchBytes = kThreads / 32 * sizeof(T);
-
-template <typename T>
-void stage_weight_sums(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
-                       const PartialSums<T>& sums, cudaStream_t stream) {
-  launch(weight_partials_kernel<T>, dim3(shape.out_channels * shape.group_in, sums.slices), kScratchBytes<T>, stream,
-         shape, tables, in, out_diff, sums);
-}
-
-template <typename T>
-void stage_bias_sums(const StageShape& shape, const StageTables& tables, const T* out_diff, const PartialSums<T>& sums,
-                     cudaStream_t stream) {
-  launch(bias_partials_kernel<T>, dim3(shape.out_channels, sums.slices), kScratchBytes<T>, stream, shape, tables,
-         out_diff, sums);
-}
-
 template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
                          const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {
@@ -290,16 +228,8 @@ CudaGroupConvolutionKernel<T> group_convolution_stages() {
   return {"stages", any_chain, workspace_bytes<T>, forward<T>, backward<T>};
 }
 
-template void stage_weight_sums<float>(const StageShape&, const StageTables&, const float*, const float*,
-                                       const PartialSums<float>&, cudaStream_t);
-template void stage_bias_sums<float>(const StageShape&, const StageTables&, const float*, const PartialSums<float>&,
-                                     cudaStream_t);
 template void stage_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*,
                                          const BottomFinish<float>&, float*, cudaStream_t);
-template void stage_weight_sums<double>(const StageShape&, const StageTables&, const double*, const double*,
-                                        const PartialSums<double>&, cudaStream_t);
-template void stage_bias_sums<double>(const StageShape&, const StageTables&, const double*, const PartialSums<double>&,
-                                      cudaStream_t);
 template void stage_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*,
                                           const BottomFinish<double>&, double*, cudaStream_t);
 template void gradient_before_relu_cuda<float>(size_t, const float*, const float*, float*, cudaStream_t);

@@ -13,6 +13,9 @@ struct StageShape {
   int in_height, in_width, out_height, out_width;
 };
 StageShape stage_shape(const GroupConvolutionChain& chain, size_t stage);
+inline size_t weight_count(const StageShape& s) {
+  return static_cast<size_t>(s.out_channels) * s.group_in * s.kernel * s.kernel;
+}
 
 /// Where one stage's channels lie: input channel i at source[i] (null: at i), output channel o at destination[o].
 struct StageTables {
@@ -21,6 +24,9 @@ struct StageTables {
 };
 /// `tables` as channel_tables() orders them.
 StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, size_t stage);
+__device__ __forceinline__ int source_channel(const StageTables& tables, int channel) {
+  return tables.source ? tables.source[channel] : channel;
+}
 
 /// What becomes of the convolutions' gradient with respect to bottom where it is stored.
 template <typename T>

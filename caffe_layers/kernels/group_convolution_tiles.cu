@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
@@ -14,6 +15,11 @@ constexpr int kTilePixels = 128;
 constexpr int kSmallTilePixels = 32;
 
 bool is_pointwise(const GroupConvolutionStage& s) { return s.kernel == 1 && s.stride == 1 && s.pad == 0; }
+
+/// What lies between stages is not limited by a blob.
+bool is_indexed_by_int(const GroupConvolutionStage& s) {
+  return static_cast<size_t>(s.out_channels) * s.out_height * s.out_width <= std::numeric_limits<int>::max();
+}
 
 /// Fills in the offset of the second array in shared memory for tiles of `pixels`; returns the size of both in values.
 int lay_out_shared(const GroupConvolutionChain& chain, int pixels, TilePlan* plan) {
@@ -31,7 +37,7 @@ template <typename T>
 void set_divisors(const GroupConvolutionStage& first, TilePlan* plan) {
   const int rows = plan->pixels / first.out_width;
   plan->rows_per_thread = first.stride == 2 ? 1 : rows % 4 == 0 ? 4 : rows % 2 == 0 ? 2 : 1;
-  plan->vectors = Divisor(plan->pixels / Vector<T>::size);
+  plan->vectors_per_row = Divisor(plan->pixels / Vector<T>::size);
   if (first.out_width % Vector<T>::size == 0) plan->columns = Divisor(first.out_width / Vector<T>::size);
   if (plan->rows) plan->row_chunks = Divisor(rows / plan->rows_per_thread);
 }
@@ -42,9 +48,10 @@ template <typename T>
 bool plan_tiles(const GroupConvolutionChain& chain, TilePlan* plan) {
   const GroupConvolutionStage& first = chain.stages.front();
   if (!std::all_of(chain.stages.begin() + 1, chain.stages.end(), is_pointwise)) return false;
+  if (!std::all_of(chain.stages.begin(), chain.stages.end(), is_indexed_by_int)) return false;
   *plan = {};
   plan->gather = first.kernel == 1 && first.pad == 0;
-  plan->rows = reads_rows<T>(first) && first.out_width <= kTilePixels;
+  plan->rows = reads_rows<T>(stage_shape(chain, 0)) && first.out_width <= kTilePixels;
   if (pointwise_count(chain, *plan) > kMaxPointwise) return false;
 
   const size_t limit = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
@@ -80,13 +87,13 @@ TileArguments<T> tile_arguments(const GroupConvolutionChain& chain, const TilePl
   for (int p = 0; p < a.pointwise; ++p) {
     const size_t s = first_pointwise(plan) + p;
     const StageShape shape = stage_shape(chain, s);
-    const bool vectors = shape.group_in % Vector<T>::size == 0 && is_vector_aligned(parameters.weight[s]);
+    const bool vector_weights = shape.group_in % Vector<T>::size == 0 && is_vector_aligned(parameters.weight[s]);
     a.stage[p] = {shape.in_channels,
                   shape.out_channels,
                   shape.group_in,
                   shape.group_out,
                   shape.out_channels / shape.group_out,
-                  vectors,
+                  vector_weights,
                   Divisor(ceil_div(shape.group_in, kChannelsPerThread)),
                   Divisor(ceil_div(shape.group_out, kChannelsPerThread)),
                   parameters.weight[s],

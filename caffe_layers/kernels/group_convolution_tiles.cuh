@@ -28,7 +28,7 @@ struct TilePlan {
   /// Values in shared memory before the inputs of the odd 1x1 stages.
   int odd_offset;
   /// Vectors in a row of an array; vectors in a row of the map, and chunks of rows_per_thread rows in a tile.
-  Divisor vectors, columns, row_chunks;
+  Divisor vectors_per_row, columns, row_chunks;
   size_t shared_bytes;
 };
 
@@ -46,7 +46,7 @@ template <typename T>
 struct PointwiseStage {
   int in_channels, out_channels, group_in, group_out, groups;
   /// Weights can be read 16 bytes at a time.
-  bool vectors;
+  bool vector_weights;
   /// Parts of a group's inputs and outputs that a thread takes at a time.
   Divisor in_parts, out_parts;
   const T *weight, *bias;
@@ -82,7 +82,8 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
                     const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,
                     void* workspace, cudaStream_t stream);
 
-/// Fused kernels: one launch forward; backward one for the data, one for each kind of parameters, one for their sums.
+/// Fused kernels: one launch forward. Backward: one through the 1x1 stages, one for all of their weights, one each for
+/// a 3x3 first stage's weights and for bottom's gradient through it, one for each stage's biases, one for all sums.
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_tiles();
 

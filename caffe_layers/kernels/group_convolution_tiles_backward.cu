@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "caffe_layers/kernels/parameter_gradients.cuh"
 #include "caffe_layers/kernels/spatial_gradients.cuh"
 #include "caffe_layers/kernels/tile_pieces.cuh"
@@ -41,9 +39,9 @@ __device__ void write_rows_of_stride_2(const TileArguments<T>& a, const TilePosi
                                        const BottomFinish<T>& finish, T* bottom_diff) {
   constexpr int V = Vector<T>::size;
   const StageShape& s = a.first;
-  for (unsigned item = threadIdx.x; item < s.in_channels * a.plan.vectors.divisor; item += kThreads) {
+  for (unsigned item = threadIdx.x; item < s.in_channels * a.plan.vectors_per_row.divisor; item += kThreads) {
     unsigned p = item;
-    const unsigned c = a.plan.vectors.divide(&p);
+    const unsigned c = a.plan.vectors_per_row.divide(&p);
     if (position.first_pixel + p * V >= s.out_height * s.out_width) continue;
     unsigned column = position.first_pixel / V + p;
     const int y = 2 * a.plan.columns.divide(&column);
@@ -113,7 +111,7 @@ __device__ void bottom_gradient(const TileArguments<T>& a, const TilePosition& p
   const size_t offset = rows.data - bottom_diff;
   const T* skip = finish.skip ? finish.skip + offset : nullptr;
   const T* relu = finish.relu ? finish.relu + offset : nullptr;
-  pointwise_backward_data(s, a.plan, diff, a.first_tables.source, FinishedRows<T>{rows, skip, false, relu});
+  pointwise_backward_data(s, a.plan, diff, a.first_tables.source, FinishedRows<T>(rows, skip, false, relu));
 }
 
 /// Through the 1x1 stages from the last to the first; block = tile. between.diff[0]: the gradient with respect to the
@@ -150,26 +148,28 @@ bool input_is_bottom(const GroupConvolutionChain& chain, const TilePlan& plan, i
   return p == 0 && plan.gather && chain.stages[0].stride == 1;
 }
 
-/// Lays out in `memory` what the gradients asked for need; returns the end.
+/// Lays out what the gradients asked for need in `memory` (null: only for the sake of its size); returns how many
+/// values.
 template <typename T>
-T* lay_out_between(const GroupConvolutionChain& chain, const TilePlan& plan, const ChainGradients<T>& gradients,
-                   T* memory, Between<T>* between) {
+size_t lay_out_between(const GroupConvolutionChain& chain, const TilePlan& plan, const ChainGradients<T>& gradients,
+                       T* memory, Between<T>* between) {
   const size_t first = first_pointwise(plan);
+  size_t used = 0;
+  const auto take = [&](size_t stage) {
+    T* const taken = memory ? memory + used : nullptr;
+    used += input_count(chain, stage);
+    return taken;
+  };
   bool wanted = gradients.bottom || (first == 1 && (gradients.weight[0] || gradients.bias[0]));
   *between = {};
   for (int p = 0; p < pointwise_count(chain, plan); ++p) {
-    const size_t count = input_count(chain, first + p);
-    if (wanted) {
-      between->diff[p] = p == 0 && plan.gather ? gradients.bottom : memory;
-      if (between->diff[p] == memory) memory += count;
-    }
+    if (wanted) between->diff[p] = p == 0 && plan.gather ? gradients.bottom : take(first + p);
     wanted = wanted || gradients.weight[first + p] || gradients.bias[first + p];
     if (!gradients.weight[first + p] || input_is_bottom(chain, plan, p)) continue;
-    between->input[p] = memory;
+    between->input[p] = take(first + p);
     between->inputs = p + 1;
-    memory += count;
   }
-  return memory;
+  return used;
 }
 
 template <typename T>
@@ -190,7 +190,7 @@ void parameter_gradients(const GroupConvolutionChain& chain, const TilePlan& pla
     }
     sums.bias(s, channels, out_diff);
   }
-  sums.finish();
+  sums.add_up();
 }
 
 }  // namespace
@@ -200,9 +200,13 @@ size_t tiles_workspace_bytes(const GroupConvolutionChain& chain, bool backward) 
   if (!backward) return 0;
   TilePlan plan;
   plan_tiles<T>(chain, &plan);
-  size_t count = 0;
-  for (int p = 0; p < pointwise_count(chain, plan); ++p) count += 2 * input_count(chain, first_pointwise(plan) + p);
-  return (count + partial_sum_count<T>(chain)) * sizeof(T);
+  T any;
+  ChainGradients<T> all;
+  all.bottom = &any;
+  all.weight.assign(chain.stages.size(), &any);
+  all.bias = all.weight;
+  Between<T> between;
+  return (lay_out_between<T>(chain, plan, all, nullptr, &between) + partial_sum_count<T>(chain)) * sizeof(T);
 }
 
 template <typename T>
@@ -213,7 +217,8 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
   plan_tiles<T>(chain, &plan);
   const TileArguments<T> arguments = tile_arguments(chain, plan, tables, bottom, parameters);
   Between<T> between;
-  T* partials = lay_out_between(chain, plan, gradients, static_cast<T*>(workspace), &between);
+  T* memory = static_cast<T*>(workspace);
+  T* partials = memory + lay_out_between(chain, plan, gradients, memory, &between);
   const BottomFinish<T> finish = bottom_finish(gradients, bottom);
   const int last = arguments.pointwise - 1;
   if (last >= 0 && (between.inputs > 0 || between.diff[last])) {
@@ -222,8 +227,7 @@ void tiles_backward(const GroupConvolutionChain& chain, const int* tables, const
   }
   parameter_gradients(chain, plan, tables, bottom, top_diff, gradients, between, partials, stream);
   if (gradients.bottom && !plan.gather) {
-    const bool rows = reads_rows<T>(chain.stages[0]);
-    spatial_backward_data(arguments.first, arguments.first_tables, rows, arguments.first_weight,
+    spatial_backward_data(arguments.first, arguments.first_tables, arguments.first_weight,
                           last >= 0 ? between.diff[0] : top_diff, finish, gradients.bottom, stream);
   }
 }

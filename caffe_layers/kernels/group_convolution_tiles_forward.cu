@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, kTileBlocks)
   const PlaneRows<T> rows = plane_rows(top, top_channels, plane, a.plan, position);
   if constexpr (FINISHED) {
     const T* added = residual ? residual + (rows.data - top) : nullptr;
-    forward_stages(a, bottom, position, FinishedRows<T>{rows, added, relu, nullptr});
+    forward_stages(a, bottom, position, FinishedRows<T>(rows, added, relu, nullptr));
   } else {
     forward_stages(a, bottom, position, rows);
   }

@@ -2,10 +2,13 @@
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
 
+// Sums over a warp or a block, always in the same order.
+
 namespace caffe_layers {
 
 constexpr int kLanes = 32;
 constexpr int kWarps = kThreads / kLanes;
+constexpr unsigned kAllLanes = 0xffffffffu;
 
 /// Sums 2 * HALF values over HALF lanes of a warp; lane l keeps sums 2 * l and 2 * l + 1, in values[0] and values[1].
 template <int HALF = kLanes, typename T>
@@ -35,6 +38,16 @@ __device__ __forceinline__ T sum_over_warps(const T* values, int count, int i) {
   T sum = values[i];
   for (int warp = 1; warp < kWarps; ++warp) sum += values[warp * count + i];
   return sum;
+}
+
+/// Sum over the block, in thread 0. `scratch`: kWarps values in shared memory.
+template <typename T>
+__device__ T block_sum(T value, T* scratch) {
+  value = sum_over_lanes(value);
+  __syncthreads();  // the scratch of the sum before is read
+  if (threadIdx.x % kLanes == 0) scratch[threadIdx.x / kLanes] = value;
+  __syncthreads();
+  return threadIdx.x == 0 ? sum_over_warps(scratch, 1, 0) : value;
 }
 
 }  // namespace caffe_layers

@@ -11,8 +11,9 @@ namespace {
 
 /// Partial sums of all slices together take no more than this, unless one slice does.
 constexpr size_t kMaxPartialBytes = size_t(64) << 20;
-/// Blocks of the kernels here that a multiprocessor runs at a time, by their registers.
-constexpr int kBlocksPerMultiprocessor = 2;
+/// Blocks of pointwise_weight_sums that a multiprocessor runs at a time, by their registers.
+template <typename T>
+constexpr int kBlocksPerMultiprocessor = sizeof(T) == sizeof(float) ? 2 : 1;
 
 constexpr int kSide = kChannelsPerThread;
 constexpr int kSums = kSide * kSide;
@@ -22,7 +23,7 @@ static_assert(kSums == 2 * kLanes, "scatter_sums_over_lanes");
 
 /// Offsets within an image of a unit's kSide inputs, and after them of its kSide outputs; past the group's end any.
 template <typename T>
-__device__ __forceinline__ int channel_offset(const PointwiseGradient<T>& g, int group, int i0, int o0, int plane) {
+__device__ __forceinline__ int channel_offset(const PointwiseGradient<T>& g, int group, int i0, int o0, size_t plane) {
   const int c = threadIdx.x % kSide;
   if (threadIdx.x < kSide) {
     const int i = group * g.group_in + (i0 + c < g.group_in ? i0 + c : i0);
@@ -57,7 +58,7 @@ __device__ __forceinline__ void add_pixels(const PointwiseGradient<T>& g, int pl
 
 /// Block (unit, slice). packs: of WIDTH pixels in a map; count: of them in the batch.
 template <typename T, int WIDTH>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor<T>)
     pointwise_weight_sums(const __grid_constant__ PointwiseGradients<T> a, Divisor packs, unsigned count,
                           T* __restrict__ partials) {
   T* of_warps = shared_memory<T>();
@@ -81,13 +82,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   partials[entry + (group * g.group_out + o) * g.group_in + i] = sum_over_warps(of_warps, kSums, threadIdx.x);
 }
 
-size_t weight_count(const GroupConvolutionStage& s) {
-  return static_cast<size_t>(s.out_channels) * (s.in_channels / s.group) * s.kernel * s.kernel;
-}
-
 size_t parameter_count(const GroupConvolutionChain& chain) {
   size_t count = 0;
-  for (const GroupConvolutionStage& s : chain.stages) count += weight_count(s) + (s.bias ? s.out_channels : 0);
+  for (size_t s = 0; s < chain.stages.size(); ++s) {
+    count += weight_count(stage_shape(chain, s)) + (chain.stages[s].bias ? chain.stages[s].out_channels : 0);
+  }
   return count;
 }
 
@@ -95,20 +94,31 @@ int unit_count(const GroupConvolutionStage& s) {
   return s.group * ceil_div(s.in_channels / s.group, kSide) * ceil_div(s.out_channels / s.group, kSide);
 }
 
-/// Into how many slices the batch is divided: so many that the last stage keeps the device busy.
+/// Into how many slices the batch is divided: as many as let the weight gradients' blocks, which take turns on the
+/// device's multiprocessors, end first; those of all 1x1 stages, or of a chain without any, its only stage's.
 template <typename T>
 int slice_count(const GroupConvolutionChain& chain) {
+  constexpr size_t kMostTurns = 8;
+  constexpr size_t kReduction = 5, kStep = 4;  // what adding up a block's threads costs, in quarters of a thread's step
   const GroupConvolutionStage& last = chain.stages.back();
-  int units = 0;
+  size_t units = 0;
   for (const GroupConvolutionStage& s : chain.stages) {
     if (s.kernel == 1) units += unit_count(s);
   }
-  if (units == 0) units = last.out_channels * (last.in_channels / last.group);
+  if (units == 0) units = static_cast<size_t>(last.out_channels) * (last.in_channels / last.group);
   const size_t packs = static_cast<size_t>(chain.batch) * ceil_div(last.out_height * last.out_width, kPixels);
-  const size_t at_a_time = device_attribute(cudaDevAttrMultiProcessorCount) * kBlocksPerMultiprocessor;
+  const size_t at_a_time = device_attribute(cudaDevAttrMultiProcessorCount) * kBlocksPerMultiprocessor<T>;
   const size_t affordable = kMaxPartialBytes / (parameter_count(chain) * sizeof(T));
-  const size_t slices = std::min({at_a_time / units, ceil_div<size_t>(packs, kThreads), affordable});
-  return std::max(static_cast<int>(slices), 1);
+  const size_t most = std::max<size_t>(std::min(ceil_div<size_t>(packs, kThreads), affordable), 1);
+  const auto time = [&](size_t slices) {
+    return ceil_div(units * slices, at_a_time) * (kStep * ceil_div(packs, slices * kThreads) + kReduction);
+  };
+  size_t best = 1;
+  for (size_t turns = 1; turns <= kMostTurns; ++turns) {
+    const size_t slices = std::min(std::max<size_t>(turns * at_a_time / units, 1), most);
+    if (time(slices) < time(best)) best = slices;
+  }
+  return static_cast<int>(best);
 }
 
 }  // namespace
@@ -128,7 +138,7 @@ ParameterGradients<T>::ParameterGradients(const GroupConvolutionChain& chain, co
     return segments_.first[segments_.count - 1];
   };
   for (size_t s = 0; s < chain.stages.size(); ++s) {
-    weight_entry_.push_back(add(gradients.weight[s], weight_count(chain.stages[s])));
+    weight_entry_.push_back(add(gradients.weight[s], weight_count(stage_shape(chain, s))));
     bias_entry_.push_back(add(gradients.bias[s], chain.stages[s].out_channels));
   }
 }
@@ -157,8 +167,7 @@ void ParameterGradients<T>::pointwise(size_t s, const StageTables& tables, const
 template <typename T>
 void ParameterGradients<T>::spatial(size_t s, const StageTables& tables, const T* in, const T* out_diff) {
   if (weight_entry_[s] < 0) return;
-  const bool rows = reads_rows<T>(chain_.stages[s]);
-  spatial_weight_sums<T>(stage_shape(chain_, s), tables, rows, in, out_diff,
+  spatial_weight_sums<T>(stage_shape(chain_, s), tables, in, out_diff,
                          {partials_, slices_, weight_entry_[s], segments_.size()}, stream_);
 }
 
@@ -170,7 +179,7 @@ void ParameterGradients<T>::bias(size_t s, const StageTables& tables, const T* o
 }
 
 template <typename T>
-void ParameterGradients<T>::finish() {
+void ParameterGradients<T>::add_up() {
   pointwise_.entries = segments_.size();
   if (pointwise_.stages > 0) {
     constexpr size_t kSharedBytes = kWarps * kSums * sizeof(T) + 2 * kSide * sizeof(int);

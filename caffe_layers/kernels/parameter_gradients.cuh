@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
 #include "caffe_layers/kernels/partial_sums.cuh"
 
@@ -37,7 +39,8 @@ class ParameterGradients {
   void pointwise(size_t s, const StageTables& tables, const T* in, const T* out_diff);
   void spatial(size_t s, const StageTables& tables, const T* in, const T* out_diff);
   void bias(size_t s, const StageTables& tables, const T* out_diff);
-  void finish();
+  /// To be called after those.
+  void add_up();
 
  private:
   const GroupConvolutionChain& chain_;

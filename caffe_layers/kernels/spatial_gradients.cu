@@ -7,7 +7,8 @@ namespace caffe_layers {
 
 namespace {
 
-constexpr int kTaps = 9;
+/// Rows of a stride 1 stage's map that a thread takes at a time; of stride 2 it takes one row of the output.
+constexpr int kRows = 4;
 
 /// What a thread computes at a time: ROWS rows of one vector's columns in one map. Pieces of a map are in order of
 /// columns, then rows.
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int V = Vector<T>::size;
   const int o = blockIdx.x / s.group_in, i = blockIdx.x % s.group_in;
   const T* first_in =
-      in + static_cast<size_t>(tables.source[o / s.group_out * s.group_in + i]) * s.in_height * s.in_width;
+      in + static_cast<size_t>(source_channel(tables, o / s.group_out * s.group_in + i)) * s.in_height * s.in_width;
   const T* first_diff = out_diff + static_cast<size_t>(tables.destination[o]) * s.out_height * s.out_width;
   T sums[kTaps] = {};
   for (unsigned at = blockIdx.y * kThreads + threadIdx.x; at < count; at += gridDim.y * kThreads) {
@@ -80,7 +81,6 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Gradient with respect to the data of a 3x3, pad 1, stride 1 stage: the same convolution turned by 180 degrees, from
 /// outputs to inputs. A thread computes kRows x V values of one map.
-constexpr int kRows = 4;
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     row_backward_data(StageShape s, StageTables tables, MapPieces pieces, Divisor channels,
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
     const size_t w = static_cast<size_t>(first_out + k) * s.group_in + (i - group * s.group_in);
     convolve_rows<1, kRows>(out_diff + map * plane, s.in_height, s.in_width, y, x, weight + w * kTaps, true, sums);
   }
-  const size_t map = (static_cast<size_t>(n) * s.in_channels + tables.source[i]) * plane;
+  const size_t map = (static_cast<size_t>(n) * s.in_channels + source_channel(tables, i)) * plane;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (y + r >= s.in_height) break;
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kThreads)
     const size_t w = static_cast<size_t>(first_out + k) * s.group_in + (i - group * s.group_in);
     spread_rows(out_diff + map * s.out_height * s.out_width, s.out_height, s.out_width, y, x, weight + w * kTaps, sums);
   }
-  const size_t map = (static_cast<size_t>(n) * s.in_channels + tables.source[i]) * s.in_height * s.in_width;
+  const size_t map = (static_cast<size_t>(n) * s.in_channels + source_channel(tables, i)) * s.in_height * s.in_width;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (2 * y + r >= s.in_height) break;
@@ -174,32 +174,31 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 template <typename T>
-bool reads_rows(const GroupConvolutionStage& s) {
+bool reads_rows(const StageShape& s) {
   return s.kernel == 3 && s.pad == 1 && s.dilation == 1 && s.stride <= 2 && s.out_width % Vector<T>::size == 0 &&
          s.in_width == s.stride * s.out_width;
 }
 
 template <typename T>
-void spatial_weight_sums(const StageShape& shape, const StageTables& tables, bool rows, const T* in, const T* out_diff,
+void spatial_weight_sums(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
                          const PartialSums<T>& sums, cudaStream_t stream) {
-  if (!rows || !is_vector_aligned(in) || !is_vector_aligned(out_diff)) {
+  if (!reads_rows<T>(shape) || !is_vector_aligned(in) || !is_vector_aligned(out_diff)) {
     stage_weight_sums(shape, tables, in, out_diff, sums, stream);
     return;
   }
-  constexpr int kRowsOfStride1 = 4;
   const bool one = shape.stride == 1;
-  const auto kernel = one ? row_weight_sums<T, 1, kRowsOfStride1> : row_weight_sums<T, 2, 1>;
-  const MapPieces pieces = map_pieces<T>(shape.out_height, shape.out_width, one ? kRowsOfStride1 : 1);
+  const auto kernel = one ? row_weight_sums<T, 1, kRows> : row_weight_sums<T, 2, 1>;
+  const MapPieces pieces = map_pieces<T>(shape.out_height, shape.out_width, one ? kRows : 1);
   launch(kernel, dim3(shape.out_channels * shape.group_in, sums.slices), kWarps * kTaps * sizeof(T), stream, shape,
          tables, pieces, shape.batch * pieces_per_map(pieces), in, out_diff, sums);
 }
 
 template <typename T>
-void spatial_backward_data(const StageShape& shape, const StageTables& tables, bool rows, const T* weight,
-                           const T* out_diff, const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {
+void spatial_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
+                           const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {
   const bool aligned = is_vector_aligned(out_diff) && is_vector_aligned(in_diff) && is_vector_aligned(finish.skip) &&
                        is_vector_aligned(finish.relu);
-  if (!rows || !aligned) {
+  if (!reads_rows<T>(shape) || !aligned) {
     stage_backward_data(shape, tables, weight, out_diff, finish, in_diff, stream);
     return;
   }
@@ -211,15 +210,15 @@ void spatial_backward_data(const StageShape& shape, const StageTables& tables, b
          weight, out_diff, finish, in_diff);
 }
 
-template bool reads_rows<float>(const GroupConvolutionStage&);
-template bool reads_rows<double>(const GroupConvolutionStage&);
-template void spatial_weight_sums<float>(const StageShape&, const StageTables&, bool, const float*, const float*,
+template bool reads_rows<float>(const StageShape&);
+template bool reads_rows<double>(const StageShape&);
+template void spatial_weight_sums<float>(const StageShape&, const StageTables&, const float*, const float*,
                                          const PartialSums<float>&, cudaStream_t);
-template void spatial_weight_sums<double>(const StageShape&, const StageTables&, bool, const double*, const double*,
+template void spatial_weight_sums<double>(const StageShape&, const StageTables&, const double*, const double*,
                                           const PartialSums<double>&, cudaStream_t);
-template void spatial_backward_data<float>(const StageShape&, const StageTables&, bool, const float*, const float*,
+template void spatial_backward_data<float>(const StageShape&, const StageTables&, const float*, const float*,
                                            const BottomFinish<float>&, float*, cudaStream_t);
-template void spatial_backward_data<double>(const StageShape&, const StageTables&, bool, const double*, const double*,
+template void spatial_backward_data<double>(const StageShape&, const StageTables&, const double*, const double*,
                                             const BottomFinish<double>&, double*, cudaStream_t);
 
 }  // namespace caffe_layers

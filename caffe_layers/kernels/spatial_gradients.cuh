@@ -4,18 +4,18 @@
 
 namespace caffe_layers {
 
-/// 3x3, pad 1, stride 1 or 2, and maps of which whole rows can be read 16 bytes at a time.
+/// Is this 3x3, pad 1, stride 1 or 2, with maps of which whole rows can be read 16 bytes at a time?
 template <typename T>
-bool reads_rows(const GroupConvolutionStage& s);
+bool reads_rows(const StageShape& s);
 
 /// Partial sums of a convolution's weight gradient, of any shape.
 template <typename T>
-void spatial_weight_sums(const StageShape& shape, const StageTables& tables, bool rows, const T* in, const T* out_diff,
+void spatial_weight_sums(const StageShape& shape, const StageTables& tables, const T* in, const T* out_diff,
                          const PartialSums<T>& sums, cudaStream_t stream);
 
 /// Gradient with respect to a convolution's input, of any shape.
 template <typename T>
-void spatial_backward_data(const StageShape& shape, const StageTables& tables, bool rows, const T* weight,
-                           const T* out_diff, const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream);
+void spatial_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
+                           const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream);
 
 }  // namespace caffe_layers

@@ -1,11 +1,12 @@
 #pragma once
 
 #include "caffe_layers/kernels/cuda_launch.cuh"
-#include "caffe_layers/kernels/group_convolution_stages.cuh"
 
 // Pieces of 3x3, pad 1, convolutions whose maps are read 16 bytes at a time, in global memory; each done by one thread.
 
 namespace caffe_layers {
+
+constexpr int kTaps = 9;
 
 /// values[i] = row[STRIDE * x - 1 + i]: what V outputs from column x on of a 3x3, pad 1, convolution read. Zeros
 /// outside.
@@ -29,9 +30,9 @@ __device__ __forceinline__ void load_window(const T* plane, int height, int widt
 template <int STRIDE, int ROWS, typename T, int V = Vector<T>::size>
 __device__ __forceinline__ void convolve_rows(const T* plane, int height, int width, int y, int x, const T* weight,
                                               bool flip, T (&sums)[ROWS][V]) {
-  T w[9];
+  T w[kTaps];
 #pragma unroll
-  for (int tap = 0; tap < 9; ++tap) w[tap] = weight[flip ? 8 - tap : tap];
+  for (int tap = 0; tap < kTaps; ++tap) w[tap] = weight[flip ? 8 - tap : tap];
 #pragma unroll
   for (int r = 0; r < STRIDE * (ROWS - 1) + 3; ++r) {
     T window[STRIDE * (V - 1) + 3];

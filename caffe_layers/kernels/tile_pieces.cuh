@@ -29,7 +29,7 @@ __device__ void first_stage_rows(const TileArguments<T>& a, const T* bottom, con
     for (int i = 0; i < s.group_in; ++i) {
       const size_t map = static_cast<size_t>(position.image) * s.in_channels + a.first_tables.source[first_in + i];
       convolve_rows<STRIDE, ROWS>(bottom + map * s.in_height * s.in_width, s.in_height, s.in_width, first_row + row, x,
-                                  a.first_weight + (static_cast<size_t>(o) * s.group_in + i) * 9, false, sums);
+                                  a.first_weight + (static_cast<size_t>(o) * s.group_in + i) * kTaps, false, sums);
     }
     const int channel = a.first_tables.destination[o];
 #pragma unroll
@@ -85,9 +85,9 @@ __device__ void gather_pixels(const TileArguments<T>& a, const T* bottom, const 
   const StageShape& s = a.first;
   const int plane = s.in_height * s.in_width;
   const PlaneRows<const T> in = plane_rows(bottom, s.in_channels, plane, a.plan, position);
-  for (unsigned item = threadIdx.x; item < s.in_channels * a.plan.vectors.divisor; item += kThreads) {
+  for (unsigned item = threadIdx.x; item < s.in_channels * a.plan.vectors_per_row.divisor; item += kThreads) {
     unsigned p = item;
-    const unsigned i = a.plan.vectors.divide(&p);
+    const unsigned i = a.plan.vectors_per_row.divide(&p);
     p *= V;
     const int channel = a.first_tables.source[i];
     Vector<T> value = {};
@@ -153,9 +153,9 @@ struct ChannelBlock {
   int group, first, channels, pixel;
 };
 template <int V>
-__device__ __forceinline__ ChannelBlock channel_block(unsigned item, const Divisor& vectors, const Divisor& parts,
-                                                      int group_channels) {
-  unsigned pixel = item, part = vectors.divide(&pixel);
+__device__ __forceinline__ ChannelBlock channel_block(unsigned item, const Divisor& vectors_per_row,
+                                                      const Divisor& parts, int group_channels) {
+  unsigned pixel = item, part = vectors_per_row.divide(&pixel);
   const unsigned group = parts.divide(&part);
   const int first = part * kChannelsPerThread, left = group_channels - first;
   return {static_cast<int>(group), first, left < kChannelsPerThread ? left : kChannelsPerThread,
@@ -177,14 +177,14 @@ template <typename T, typename Rows>
 __device__ __forceinline__ void pointwise_forward(const PointwiseStage<T>& s, const TilePlan& plan,
                                                   const SharedRows<T>& in, const Rows& out) {
   constexpr int V = Vector<T>::size;
-  const unsigned items = s.groups * s.out_parts.divisor * plan.vectors.divisor;
+  const unsigned items = s.groups * s.out_parts.divisor * plan.vectors_per_row.divisor;
   for (unsigned item = threadIdx.x; item < items; item += kThreads) {
-    const ChannelBlock b = channel_block<V>(item, plan.vectors, s.out_parts, s.group_out);
+    const ChannelBlock b = channel_block<V>(item, plan.vectors_per_row, s.out_parts, s.group_out);
     const int first = b.group * s.group_out + b.first;
     const T* weight = s.weight + static_cast<size_t>(first) * s.group_in;
     Vector<T> sums[kChannelsPerThread] = {};
     if (s.bias) add_bias(s.bias + first, b.channels, sums);
-    if (s.vectors) {
+    if (s.vector_weights) {
       add_products<V>(weight, b.channels, s.group_in, in, b.group * s.group_in, b.pixel, sums);
     } else {
       add_products<1>(weight, b.channels, s.group_in, in, b.group * s.group_in, b.pixel, sums);
@@ -219,16 +219,16 @@ template <typename T, typename InRows, typename OutRows>
 __device__ __forceinline__ void pointwise_backward_data(const PointwiseStage<T>& s, const TilePlan& plan,
                                                         const InRows& diff, const int* order, const OutRows& out) {
   constexpr int V = Vector<T>::size;
-  const unsigned items = s.groups * s.in_parts.divisor * plan.vectors.divisor;
+  const unsigned items = s.groups * s.in_parts.divisor * plan.vectors_per_row.divisor;
   for (unsigned item = threadIdx.x; item < items; item += kThreads) {
-    const ChannelBlock b = channel_block<V>(item, plan.vectors, s.in_parts, s.group_in);
+    const ChannelBlock b = channel_block<V>(item, plan.vectors_per_row, s.in_parts, s.group_in);
     const int first_out = b.group * s.group_out;
     const T* weight = s.weight + static_cast<size_t>(first_out) * s.group_in + b.first;
     Vector<T> sums[kChannelsPerThread] = {};
 #pragma unroll 2
     for (int k = 0; k < s.group_out; ++k) {
       T w[kChannelsPerThread];
-      load_weights(weight + static_cast<size_t>(k) * s.group_in, s.vectors, b.channels, w);
+      load_weights(weight + static_cast<size_t>(k) * s.group_in, s.vector_weights, b.channels, w);
       const Vector<T> d = load_pixels(diff, s.destination[first_out + k], b.pixel);
 #pragma unroll
       for (int c = 0; c < kChannelsPerThread; ++c) {

@@ -32,6 +32,11 @@ struct FinishedRows {
   const T* added;
   bool relu;
   const T* positive;
+
+  __device__ __forceinline__ FinishedRows(const PlaneRows<T>& rows, const T* added, bool relu, const T* positive)
+      : rows(rows), added(added), relu(relu), positive(positive) {
+    this->rows.vectors = rows.vectors && is_vector_aligned(added) && is_vector_aligned(positive);
+  }
 };
 
 /// An array in shared memory, if it is kept there, and a copy of it in global memory; none where saved.data is null.
@@ -136,9 +141,19 @@ __device__ __forceinline__ void store_pixels(const PlaneRows<T>& to, int channel
   }
 }
 template <typename T>
-__device__ __forceinline__ void store_pixels(const FinishedRows<T>& to, int channel, int pixel,
-                                             const Vector<T>& value) {
-  store_one_by_one(to, channel, pixel, value);
+__device__ __forceinline__ void store_pixels(const FinishedRows<T>& to, int channel, int pixel, Vector<T> value) {
+  if (!to.rows.vectors) return store_one_by_one(to, channel, pixel, value);
+  if (pixel >= to.rows.limit) return;
+  const size_t at = static_cast<size_t>(channel) * to.rows.plane + pixel;
+  Vector<T> added = {}, positive = {};
+  if (to.added) added = load_vector(to.added + at);
+  if (to.positive) positive = load_vector(to.positive + at);
+#pragma unroll
+  for (int e = 0; e < Vector<T>::size; ++e) {
+    value.at[e] += added.at[e];
+    if ((to.relu && value.at[e] < 0) || (to.positive && !(positive.at[e] > 0))) value.at[e] = 0;
+  }
+  store(to.rows.data + at, value);
 }
 template <typename T>
 __device__ __forceinline__ void store_pixels(const SavedRows<T>& to, int channel, int pixel, const Vector<T>& value) {

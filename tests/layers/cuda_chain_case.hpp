@@ -79,11 +79,27 @@ inline const std::vector<ChainSpec> kChains = {
     {"two 1x1", 2, 12, 5, 7, {{24, 3}, {8, 2}}},
     {"first convolution", 2, 3, 32, 32, {{8, 1, 3, 1, 1}}},
     {"all biases", 2, 8, 8, 8, {{16, 8, 3, 1, 1, 1, true}, {8, 4, 1, 1, 0, 1, true}, {12, 4, 1, 1, 0, 1, true}}},
+    {"most stages",
+     1,
+     8,
+     4,
+     4,
+     {{8, 8, 3, 1, 1, 1, true},
+      {8, 2, 1, 1, 0, 1, true},
+      {8, 4, 1, 1, 0, 1, true},
+      {8, 2, 1, 1, 0, 1, true},
+      {8, 4, 1, 1, 0, 1, true},
+      {8, 2, 1, 1, 0, 1, true},
+      {8, 4, 1, 1, 0, 1, true},
+      {8, 2, 1, 1, 0, 1, true},
+      {8, 4, 1, 1, 0, 1, true}}},
     {"biased 1x1", 3, 6, 5, 5, {{9, 3, 1, 1, 0, 1, true}}},
     {"1x1 map", 5, 8, 1, 1, {{8, 8, 3, 1, 1}, {8, 2}}},
     {"5x7 map", 2, 8, 5, 7, {{8, 8, 3, 1, 1}, {8, 2}}},
     {"13x13 map", 2, 6, 13, 13, {{6, 6, 3, 1, 1}, {6, 2}, {6, 3}}},
     {"12x20 map", 1, 4, 12, 20, {{4, 4, 3, 1, 1}, {4, 2}}},
+    {"wide map", 1, 2, 3, 160, {{2, 2, 3, 1, 1}, {4, 1}}},
+    {"stride 2 wide map", 1, 2, 4, 320, {{2, 2, 3, 2, 1}, {4, 1}}},
     {"64x64 map", 1, 4, 64, 64, {{4, 4, 3, 1, 1}, {4, 2}, {4, 2}}},
     {"odd rows", 1, 4, 7, 8, {{4, 4, 3, 1, 1}, {4, 2}}},
     {"stride 2 odd rows", 1, 4, 7, 16, {{4, 2, 3, 2, 1}, {4, 2}}},
@@ -124,6 +140,12 @@ struct Problem {
   }
 };
 
+/// Which gradients are asked for: of bottom, and of each stage's weights and biases.
+using Asked = unsigned;
+constexpr Asked kNone = 0, kBottom = 1, kWeights = 0x2aaaaaaa, kBiases = 0x55555554, kAll = ~0u;
+constexpr Asked weight_bit(size_t stage) { return 2u << 2 * stage; }
+constexpr Asked bias_bit(size_t stage) { return 4u << 2 * stage; }
+
 /// Gradients, in memory that says when something was left out or not added to.
 template <typename T>
 struct Results {
@@ -137,46 +159,81 @@ struct Results {
     for (const auto& b : p.bias) bias_diff.emplace_back(b.size(), T(0.5));
   }
 
-  /// `asked`: bit 0 bottom, bit 1 weights, bit 2 biases.
-  ChainGradients<T> gradients(const Problem<T>& p, int asked) {
+  ChainGradients<T> gradients(const Problem<T>& p, Asked asked, T* bottom) {
     ChainGradients<T> g;
-    g.bottom = asked & 1 ? bottom_diff.data() : nullptr;
+    g.bottom = asked & kBottom ? bottom : nullptr;
     g.skip = p.skip;
     g.bottom_relu = p.bottom_relu;
     for (size_t s = 0; s < weight_diff.size(); ++s) {
-      g.weight.push_back(asked & 2 ? weight_diff[s].data() : nullptr);
-      g.bias.push_back(asked & 4 && p.chain.stages[s].bias ? bias_diff[s].data() : nullptr);
+      g.weight.push_back(asked & weight_bit(s) ? weight_diff[s].data() : nullptr);
+      g.bias.push_back(asked & bias_bit(s) && p.chain.stages[s].bias ? bias_diff[s].data() : nullptr);
     }
     return g;
   }
 };
 
-constexpr int kBottom = 1, kAll = 7;
-
 template <typename T>
-Results<T> run_reference(const Problem<T>& p, int asked) {
+Results<T> run_reference(const Problem<T>& p, Asked asked) {
   const GroupConvolutionKernel<T>& kernel = group_convolution_kernels<T>().back();
   Results<T> r(p);
   std::vector<char> workspace(kernel.workspace_bytes(p.chain, true));
   kernel.forward(p.chain, p.bottom.data(), p.parameters, {r.top.data(), p.added()}, workspace.data());
-  kernel.backward(p.chain, p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked), workspace.data());
+  kernel.backward(p.chain, p.bottom.data(), p.parameters, p.top_diff.data(),
+                  r.gradients(p, asked, r.bottom_diff.data()), workspace.data());
   return r;
 }
 
+/// What lies one value behind an address that vectors can be read from.
+enum Shifted { kBottomShifted = 1, kTopDiffShifted = 2, kWeightsShifted = 4, kResultsShifted = 8 };
+
 template <typename T>
-Results<T> run_emulated(const CudaGroupConvolutionKernel<T>& kernel, const Problem<T>& p, int asked) {
-  Results<T> r(p);
-  for (const bool backward : {false, true}) {
-    const size_t values = kernel.workspace_bytes(p.chain, backward) / sizeof(T);
-    std::vector<T> workspace(values, std::numeric_limits<T>::quiet_NaN());
-    if (backward) {
-      kernel.backward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, p.top_diff.data(), r.gradients(p, asked),
-                      workspace.data(), nullptr);
-    } else {
-      kernel.forward(p.chain, p.tables.data(), p.bottom.data(), p.parameters, {r.top.data(), p.added()},
-                     workspace.data(), nullptr);
-    }
+std::vector<T> shifted(const std::vector<T>& values, bool shift) {
+  std::vector<T> copy(shift, 0);
+  copy.insert(copy.end(), values.begin(), values.end());
+  return copy;
+}
+
+/// Scratch memory of just the size asked for, full of NaNs, with a guard behind it.
+template <typename T>
+class GuardedWorkspace {
+ public:
+  explicit GuardedWorkspace(size_t bytes)
+      : memory_(bytes / sizeof(T) + kGuard, std::numeric_limits<T>::quiet_NaN()), used_(bytes / sizeof(T)) {}
+  T* data() { return memory_.data(); }
+  void expect_guard() const {
+    EXPECT_TRUE(std::all_of(memory_.begin() + used_, memory_.end(), [](T v) { return std::isnan(v); }))
+        << "writes past its workspace";
   }
+
+ private:
+  static constexpr size_t kGuard = 64;
+  std::vector<T> memory_;
+  size_t used_;
+};
+
+template <typename T>
+Results<T> run_emulated(const CudaGroupConvolutionKernel<T>& kernel, const Problem<T>& p, Asked asked, int shift = 0) {
+  Results<T> r(p);
+  const bool results = shift & kResultsShifted;
+  const auto bottom = shifted(p.bottom, shift & kBottomShifted),
+             top_diff = shifted(p.top_diff, shift & kTopDiffShifted);
+  std::vector<T> top = shifted(r.top, results), bottom_diff = shifted(r.bottom_diff, results);
+  std::vector<std::vector<T>> weights;
+  ChainParameters<T> parameters = p.parameters;
+  for (size_t s = 0; s < p.weight.size(); ++s) {
+    weights.push_back(shifted(p.weight[s], shift & kWeightsShifted));
+    parameters.weight[s] = weights[s].data() + (shift & kWeightsShifted ? 1 : 0);
+  }
+  const T* first = bottom.data() + (shift & kBottomShifted ? 1 : 0);
+  GuardedWorkspace<T> forward(kernel.workspace_bytes(p.chain, false)), backward(kernel.workspace_bytes(p.chain, true));
+  kernel.forward(p.chain, p.tables.data(), first, parameters, {top.data() + results, p.added()}, forward.data(),
+                 nullptr);
+  kernel.backward(p.chain, p.tables.data(), first, parameters, top_diff.data() + (shift & kTopDiffShifted ? 1 : 0),
+                  r.gradients(p, asked, bottom_diff.data() + results), backward.data(), nullptr);
+  forward.expect_guard();
+  backward.expect_guard();
+  r.top.assign(top.begin() + results, top.end());
+  r.bottom_diff.assign(bottom_diff.begin() + results, bottom_diff.end());
   return r;
 }
 

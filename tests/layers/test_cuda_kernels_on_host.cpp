@@ -70,7 +70,7 @@ void compare_bottom_finish() {
 
 /// The kernel that would be picked, or all.
 template <typename T>
-void compare_with_reference(int asked, bool all_kernels) {
+void compare_with_reference(Asked asked, bool all_kernels) {
   for (const ChainSpec& spec : kChains) {
     const Problem<T> problem(spec);
     const Results<T> expected = run_reference(problem, asked);
@@ -103,9 +103,36 @@ TEST_F(CudaOnHostTest, GradientBeforeRelu) {
 }
 
 TEST_F(CudaOnHostTest, EachGradientAlone) {
-  for (const int asked : {1, 2, 4, 6, 0}) {
+  for (const Asked asked : {kBottom, kWeights, kBiases, kWeights | kBiases, kNone}) {
     SCOPED_TRACE(asked);
     compare_with_reference<float>(asked, false);
+  }
+}
+
+/// Every combination of gradients asked for, by stage.
+TEST_F(CudaOnHostTest, EverySubsetOfGradients) {
+  for (const std::string name : {"all biases", "two 1x1", "projection of every third", "projection"}) {
+    const auto spec =
+        std::find_if(kChains.begin(), kChains.end(), [&](const ChainSpec& chain) { return chain.name == name; });
+    ASSERT_NE(kChains.end(), spec);
+    const Problem<float> problem(*spec);
+    const auto& kernel = pick_cuda_group_convolution_kernel<float>(problem.chain);
+    for (Asked asked = 0; asked < weight_bit(problem.chain.stages.size()); ++asked) {
+      SCOPED_TRACE(name + ", asked " + std::to_string(asked));
+      expect_near(run_reference(problem, asked), run_emulated(kernel, problem, asked));
+    }
+  }
+}
+
+TEST_F(CudaOnHostTest, AddressesThatVectorsCannotBeReadFrom) {
+  for (const ChainSpec& spec : kChains) {
+    const Problem<float> problem(spec);
+    const Results<float> expected = run_reference(problem, kAll);
+    const auto& kernel = pick_cuda_group_convolution_kernel<float>(problem.chain);
+    for (const int shift : {+kBottomShifted, +kTopDiffShifted, +kWeightsShifted, +kResultsShifted}) {
+      SCOPED_TRACE(std::string(spec.name) + ", shifted " + std::to_string(shift));
+      expect_near(expected, run_emulated(kernel, problem, kAll, shift));
+    }
   }
 }
 
@@ -153,6 +180,8 @@ TEST_F(CudaOnHostTest, PicksTilesWhereTheyFit) {
   }
   cuda_on_host::shared_bytes_per_block = 48 * 1024;
   EXPECT_EQ("stages", picked(star));
+  cuda_on_host::shared_bytes_per_block = 227 * 1024;
+  EXPECT_EQ("stages", picked({"2^32 values between", 1, 3, 1024, 1024, {{4096, 1, 3, 1, 1}, {4, 1}}}));
   EXPECT_EQ("stages", picked({"two spatial", 2, 4, 8, 8, {{4, 4, 3, 1, 1}, {4, 2, 3, 1, 1}}}));
 }
 

@@ -4,7 +4,7 @@
 //
 // - Exhaustive: Caffe's GradientChecker, every output by every input and parameter, on the edge cases of the list, cut
 //   to one image of at most 3 x 4. Where that would take minutes, every seventh output (on a GPU, whose passes take ten
-//   times as long, every 61st of more cases): some pixel of every channel, some channel's every pixel.
+//   times as long, every 13th of more cases): some pixel of every channel, some channel's every pixel.
 // - Directional: on every shape of the list at its full width and map, batch 2: for each blob, the derivative of a
 //   random combination of all outputs along a random direction in that blob, against the gradient's product with it.
 #include <omp.h>
@@ -64,7 +64,7 @@ void check_outputs(LayerUnderTest<Dtype>* test, GradientChecker<Dtype> checker, 
   for (const Blob<Dtype>* top : tops) outputs += top->count();
   const double passes = 2 * values * outputs;
   const bool gpu = Caffe::mode() == Caffe::GPU;
-  const int step = passes < (gpu ? 2e4 : 5e5) ? 1 : gpu ? 61 : 7;
+  const int step = passes < (gpu ? 1e5 : 5e5) ? 1 : gpu ? 13 : 7;
   for (size_t t = 0; t < tops.size(); ++t) {
     for (int i = 0; i < tops[t]->count(); i += step) {
       checker.CheckGradientSingle(test->layer.get(), {&test->bottom}, tops, -1, t, i);
