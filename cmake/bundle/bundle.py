@@ -89,7 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, help="CMake's build folder, such as build/cuda13")
     parser.add_argument("bundle", type=Path, help="the folder to write; replaced if it is a bundle")
-    parser.add_argument("--limit", type=float, default=50, help="MB that it may take (%(default)s)")
+    parser.add_argument("--limit", type=float, default=55, help="MB that it may take (%(default)s)")
     args = parser.parse_args()
 
     build = args.build / "caffe"
