@@ -51,7 +51,7 @@ void run_forward(const Image<T>& image) {
 
 template <typename T>
 size_t workspace_bytes(const FusedChain& chain, bool backward) {
-  return Workspace<Shared<T>, Scratch<T>>(chain, backward).bytes();
+  return backward ? BackwardWorkspace<T>(chain).bytes() : Workspace<Shared<T>, Scratch<T>>(chain, false).bytes();
 }
 
 /// Forward's jobs: each image in bands of rows, or in parts of the outputs.

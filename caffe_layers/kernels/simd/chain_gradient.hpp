@@ -121,15 +121,17 @@ struct ChainBackward {
     });
   }
 
-  /// The part of the images that thread `part` is to do; parameters' gradients go to its scratch memory.
-  void run_part(int part, const Shared<T>& shared, const Scratch<T>& scratch) const {
+  /// One part of the images, with this thread's scratch memory; the parameters' gradients go to `sums`.
+  void run_part(const ImageParts& parts, int part, const Shared<T>& shared, Scratch<T> scratch,
+                const Sums<T>& sums) const {
     const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
-    const ptrdiff_t batch = chain.batch;
     for (int s = 0; s < chain.num_stages; ++s) {
-      fill(scratch.weight_diff[s], weight_count(chain.stages[s]), T(0));
-      fill(scratch.bias_diff[s], chain.stages[s].out_channels, T(0));
+      scratch.weight_diff[s] = sums.weight[s];
+      scratch.bias_diff[s] = sums.bias[s];
+      fill(sums.weight[s], weight_count(chain.stages[s]), T(0));
+      fill(sums.bias[s], chain.stages[s].out_channels, T(0));
     }
-    for (ptrdiff_t n = batch * part / chain.threads; n < batch * (part + 1) / chain.threads; ++n) {
+    for (ptrdiff_t n = parts.begin(part); n < parts.begin(part + 1); ++n) {
       Image<T> image = {chain, parameters, shared, scratch};
       const ptrdiff_t bottom_at = n * first.in_channels * image.bottom_pitch();
       image.rows = last.out_height;
@@ -141,10 +143,10 @@ struct ChainBackward {
     end_streams();
   }
 
-  void add(const Scratch<T>& part) const {
+  void add(const Sums<T>& part) const {
     for (int s = 0; s < chain.num_stages; ++s) {
-      add_part(part.weight_diff[s], weight_count(chain.stages[s]), gradients.weight[s]);
-      add_part(part.bias_diff[s], chain.stages[s].out_channels, gradients.bias[s]);
+      add_part(part.weight[s], weight_count(chain.stages[s]), gradients.weight[s]);
+      add_part(part.bias[s], chain.stages[s].out_channels, gradients.bias[s]);
     }
   }
 };
@@ -152,18 +154,23 @@ struct ChainBackward {
 template <typename T>
 void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>& parameters, const T* top_diff,
               const FusedGradients<T>& gradients, void* workspace) {
-  const Workspace<Shared<T>, Scratch<T>> memory(chain, true);
+  const BackwardWorkspace<T> memory(chain);
+  const ImageParts parts = memory.parts;
   const Shared<T> shared = memory.shared(workspace);
   const Wanted want = wanted(chain, gradients);
   const ChainBackward<T> pass = {
       chain, parameters, gradients, bottom, top_diff, want, bottom_finish(chain, bottom, gradients)};
   CommonJobs transposed = {};
+  ptrdiff_t taken = chain.threads;
 #pragma omp parallel num_threads(chain.threads)
   {
-    pass.transpose_weights(shared, memory.scratch(workspace, omp_get_thread_num()).spatial, &transposed);
-#pragma omp for schedule(static, 1)
-    for (int part = 0; part < chain.threads; ++part) pass.run_part(part, shared, memory.scratch(workspace, part));
-    for (int part = 0; part < chain.threads; ++part) pass.add(memory.results(workspace, part));
+    const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
+    const auto run = [&](int part) { pass.run_part(parts, part, shared, scratch, memory.sums(workspace, part)); };
+    pass.transpose_weights(shared, scratch.spatial, &transposed);
+    for (int part = omp_get_thread_num(); part < chain.threads; part += omp_get_num_threads()) run(part);
+    for (ptrdiff_t part; (part = take_job(&taken)) < parts.count();) run(static_cast<int>(part));
+#pragma omp barrier
+    for (int part = 0; part < parts.count(); ++part) pass.add(memory.sums(workspace, part));
   }
 }
 

@@ -51,9 +51,28 @@ struct Scratch {
   const T **in, **out_diff;  ///< lists of planes
   T **out, **in_diff;
   Buffer<T> value[kFusedMaxStages], diff[kFusedMaxStages];
-  T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];
+  T *weight_diff[kFusedMaxStages], *bias_diff[kFusedMaxStages];  ///< those of a part of the images: Sums
   Planes<T> bottom_diff;  ///< before it is finished: of a group (direct.hpp) or the image; none where 1x1 comes first
   static Scratch take(Arena* arena, const FusedChain& chain, bool backward);
+};
+
+/// The images of a batch in parts, each with sums of its own for the parameters' gradients: a large part for each
+/// thread, and small ones for those that are done first, for a neighbour's work may take any core a tenth of its time.
+/// The number of threads alone decides about the parts, and so about the sums' rounding.
+struct ImageParts {
+  ptrdiff_t batch;
+  int threads;
+
+  explicit ImageParts(const FusedChain& chain) : batch(chain.batch), threads(chain.threads) {}
+  /// Images in a small part; 0: there are no small parts.
+  ptrdiff_t small() const { return threads > 1 ? batch / (8 * threads) : 0; }
+  int small_parts() const { return small() > 0 ? 2 * threads : 0; }
+  int count() const { return threads + small_parts(); }
+  /// The first image of a part: 0 .. threads - 1 are the large ones.
+  ptrdiff_t begin(int part) const {
+    const ptrdiff_t large = batch - small() * small_parts();
+    return part <= threads ? large * part / threads : large + (part - threads) * small();
+  }
 };
 
 inline bool is_spatial(const FusedStage& stage) { return stage.kernel > 1 || stage.stride > 1 || stage.pad > 0; }
@@ -164,10 +183,6 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
         scratch.diff[s] = is_spatial(chain.stages[s + 1]) ? take_buffer<T>(arena, chain, s) : scratch.value[s];
       }
     }
-    if (backward) {
-      scratch.weight_diff[s] = arena->take<T>(weight_count(stage));
-      scratch.bias_diff[s] = arena->take<T>(stage.out_channels);
-    }
   }
   if (backward) scratch.bottom_diff = take_bottom_diff<T>(arena, chain);
   scratch.in = arena->take<const T*>(channels);
@@ -177,7 +192,22 @@ Scratch<T> Scratch<T>::take(Arena* arena, const FusedChain& chain, bool backward
   return scratch;
 }
 
-/// sums += one thread's; null: they were not asked for. Called by all threads for all parts, always in the same order,
+/// The gradients of the parameters that a part of the images gives.
+template <typename T>
+struct Sums {
+  T *weight[kFusedMaxStages], *bias[kFusedMaxStages];
+
+  static Sums take(Arena* arena, const FusedChain& chain) {
+    Sums sums = {};
+    for (int s = 0; s < chain.num_stages; ++s) {
+      sums.weight[s] = arena->take<T>(weight_count(chain.stages[s]));
+      sums.bias[s] = arena->take<T>(chain.stages[s].out_channels);
+    }
+    return sums;
+  }
+};
+
+/// sums += one part's; null: they were not asked for. Called by all threads for all parts, always in the same order,
 /// so that sums are the same every time: each adds up its share of the values.
 template <typename T>
 inline void add_part(const T* part, ptrdiff_t count, T* sums) {
@@ -211,6 +241,7 @@ struct Workspace {
     scratch_bytes = arena.used + kCacheLine;  // odd number of lines between threads
   }
   size_t bytes() const { return shared_bytes + chain.threads * scratch_bytes + kCacheLine; }
+  char* end(void* workspace) const { return aligned(workspace) + shared_bytes + chain.threads * scratch_bytes; }
   static char* aligned(void* workspace) {
     return reinterpret_cast<char*>((reinterpret_cast<size_t>(workspace) + kCacheLine - 1) / kCacheLine * kCacheLine);
   }
@@ -226,6 +257,25 @@ struct Workspace {
   Scratch take(void* workspace, int thread, bool writes) const {
     Arena arena = {aligned(workspace) + shared_bytes + thread * scratch_bytes, 0, writes};
     return Scratch::take(&arena, chain, backward);
+  }
+};
+
+/// Scratch memory of backward: what Workspace says, and after it the sums of every part.
+template <typename T>
+struct BackwardWorkspace : Workspace<Shared<T>, Scratch<T>> {
+  using Base = Workspace<Shared<T>, Scratch<T>>;
+  size_t sums_bytes;
+  ImageParts parts;
+
+  explicit BackwardWorkspace(const FusedChain& chain) : Base(chain, true), parts(chain) {
+    Arena arena = {nullptr, 0, false};
+    Sums<T>::take(&arena, chain);
+    sums_bytes = arena.used + kCacheLine;  // odd number of lines between parts
+  }
+  size_t bytes() const { return Base::bytes() + parts.count() * sums_bytes; }
+  Sums<T> sums(void* workspace, int part) const {
+    Arena arena = {Base::end(workspace) + part * sums_bytes, 0, false};
+    return Sums<T>::take(&arena, this->chain);
   }
 };
 
