@@ -79,39 +79,6 @@ __global__ void __launch_bounds__(kThreads)
       sum_over_warps(of_warps, kTaps, threadIdx.x);
 }
 
-/// Gradient with respect to the data of a 3x3, pad 1, stride 1 stage: the same convolution turned by 180 degrees, from
-/// outputs to inputs. A thread computes kRows x V values of one map.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    row_backward_data(StageShape s, StageTables tables, MapPieces pieces, Divisor channels,
-                      const T* __restrict__ weight, const T* __restrict__ out_diff, BottomFinish<T> finish,
-                      T* __restrict__ in_diff) {
-  constexpr int V = Vector<T>::size;
-  const int plane = s.in_height * s.in_width;
-  unsigned i = blockIdx.x * kThreads + threadIdx.x;
-  int column, chunk;
-  pieces.find(&i, &column, &chunk);
-  const int n = channels.divide(&i), x = column * V, y = chunk * kRows;
-  if (n >= s.batch) return;
-  T sums[kRows][V] = {};
-  const int group = i / s.group_in, first_out = group * s.group_out;
-  for (int k = 0; k < s.group_out; ++k) {
-    const size_t map = static_cast<size_t>(n) * s.out_channels + tables.destination[first_out + k];
-    const size_t w = static_cast<size_t>(first_out + k) * s.group_in + (i - group * s.group_in);
-    convolve_rows<1, kRows>(out_diff + map * plane, s.in_height, s.in_width, y, x, weight + w * kTaps, true, sums);
-  }
-  const size_t map = (static_cast<size_t>(n) * s.in_channels + source_channel(tables, i)) * plane;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    if (y + r >= s.in_height) break;
-    Vector<T> value;
-#pragma unroll
-    for (int e = 0; e < V; ++e) value.at[e] = sums[r][e];
-    const size_t at = map + (y + r) * s.in_width + x;
-    store(in_diff + at, finish(value, at));
-  }
-}
-
 /// sums[r][e], e < 2 V: two input rows from row 2 * y on, from column 2 * x on, of what output rows y and y + 1 met:
 /// row 2 * y under the kernel's middle row, row 2 * y + 1 under its last and first, columns likewise.
 template <typename T, int V = Vector<T>::size>
@@ -137,35 +104,45 @@ __device__ __forceinline__ void spread_rows(const T* diff, int height, int width
   }
 }
 
-/// The same for stride 2: a thread computes 2 x 2 V values of one map, from the outputs of 2 rows.
-template <typename T>
+/// Input rows that a thread computes at a time of the gradient with respect to the data.
+template <int STRIDE>
+constexpr int kInputRows = STRIDE == 1 ? kRows : 2;
+
+/// Gradient with respect to the data of a 3x3, pad 1 stage. With stride 1 the same convolution turned by 180 degrees,
+/// from outputs to inputs. A thread computes kInputRows rows of STRIDE vectors of one map.
+template <typename T, int STRIDE>
 __global__ void __launch_bounds__(kThreads)
-    row_backward_data_stride_2(StageShape s, StageTables tables, MapPieces pieces, Divisor channels,
-                               const T* __restrict__ weight, const T* __restrict__ out_diff, BottomFinish<T> finish,
-                               T* __restrict__ in_diff) {
+    row_backward_data(StageShape s, StageTables tables, MapPieces pieces, Divisor channels,
+                      const T* __restrict__ weight, const T* __restrict__ out_diff, BottomFinish<T> finish,
+                      T* __restrict__ in_diff) {
   constexpr int V = Vector<T>::size;
   unsigned i = blockIdx.x * kThreads + threadIdx.x;
-  int column, y;
-  pieces.find(&i, &column, &y);
-  const int n = channels.divide(&i), x = column * V;
+  int column, chunk;
+  pieces.find(&i, &column, &chunk);
+  const int n = channels.divide(&i), x = column * V, y = chunk * kInputRows<STRIDE>;
   if (n >= s.batch) return;
-  T sums[2][2 * V] = {};
+  T sums[kInputRows<STRIDE>][STRIDE * V] = {};
   const int group = i / s.group_in, first_out = group * s.group_out;
   for (int k = 0; k < s.group_out; ++k) {
-    const size_t map = static_cast<size_t>(n) * s.out_channels + tables.destination[first_out + k];
-    const size_t w = static_cast<size_t>(first_out + k) * s.group_in + (i - group * s.group_in);
-    spread_rows(out_diff + map * s.out_height * s.out_width, s.out_height, s.out_width, y, x, weight + w * kTaps, sums);
+    const size_t out_map = static_cast<size_t>(n) * s.out_channels + tables.destination[first_out + k];
+    const T* diff = out_diff + out_map * s.out_height * s.out_width;
+    const T* w = weight + (static_cast<size_t>(first_out + k) * s.group_in + (i - group * s.group_in)) * kTaps;
+    if constexpr (STRIDE == 1) {
+      convolve_rows<1, kRows>(diff, s.out_height, s.out_width, y, x, w, true, sums);
+    } else {
+      spread_rows(diff, s.out_height, s.out_width, y / STRIDE, x, w, sums);
+    }
   }
   const size_t map = (static_cast<size_t>(n) * s.in_channels + source_channel(tables, i)) * s.in_height * s.in_width;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    if (2 * y + r >= s.in_height) break;
+  for (int r = 0; r < kInputRows<STRIDE>; ++r) {
+    if (y + r >= s.in_height) break;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int part = 0; part < STRIDE; ++part) {
       Vector<T> value;
 #pragma unroll
-      for (int e = 0; e < V; ++e) value.at[e] = sums[r][half * V + e];
-      const size_t at = map + (2 * y + r) * s.in_width + 2 * x + half * V;
+      for (int e = 0; e < V; ++e) value.at[e] = sums[r][part * V + e];
+      const size_t at = map + (y + r) * s.in_width + STRIDE * x + part * V;
       store(in_diff + at, finish(value, at));
     }
   }
@@ -203,8 +180,9 @@ void spatial_backward_data(const StageShape& shape, const StageTables& tables, c
     return;
   }
   const bool one = shape.stride == 1;
-  const auto kernel = one ? row_backward_data<T> : row_backward_data_stride_2<T>;
-  const MapPieces pieces = map_pieces<T>(shape.out_height, shape.out_width, one ? kRows : 1);
+  const auto kernel = one ? row_backward_data<T, 1> : row_backward_data<T, 2>;
+  const int rows = one ? kInputRows<1> : kInputRows<2>;
+  const MapPieces pieces = map_pieces<T>(shape.in_height, shape.out_width, rows);
   const size_t items = static_cast<size_t>(shape.batch) * shape.in_channels * pieces_per_map(pieces);
   launch(kernel, dim3(ceil_div<size_t>(items, kThreads)), 0, stream, shape, tables, pieces, Divisor(shape.in_channels),
          weight, out_diff, finish, in_diff);

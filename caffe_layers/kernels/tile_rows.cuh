@@ -66,7 +66,7 @@ __device__ __forceinline__ TilePosition tile_position(const TilePlan& plan, int 
 template <typename T>
 __device__ __forceinline__ PlaneRows<T> plane_rows(T* tensor, int channels, int plane, const TilePlan& plan,
                                                    const TilePosition& position) {
-  const bool vectors = plane % Vector<T>::size == 0 && reinterpret_cast<size_t>(tensor) % 16 == 0;
+  const bool vectors = plane % Vector<T>::size == 0 && is_vector_aligned(tensor);
   const size_t offset = static_cast<size_t>(position.image) * channels * plane + position.first_pixel;
   const int left = plane - position.first_pixel;
   return {tensor ? tensor + offset : nullptr, plane, left < plan.pixels ? left : plan.pixels, vectors};

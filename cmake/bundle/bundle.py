@@ -59,6 +59,12 @@ def set_search_paths(bundle: Path, programs: list[Path], libraries: list[Path]) 
         output("patchelf", "--page-size", "4096", "--set-rpath", path, file)
 
 
+def compress_tests(bundle: Path) -> None:
+    """The test programs as bin/NAME.gz, which `run` unpacks when they are asked for."""
+    for program in sorted((bundle / "bin").glob("*_test")):
+        output("gzip", "-9", program)
+
+
 def describe_cuda(names: set[str]) -> str:
     """A line for each of CUDA's libraries: its name, and the wheel that has it."""
     major = next((int(name.rsplit(".", 1)[1]) for name in names if stem(name) == "libcudart"), 13)
@@ -89,7 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path, help="CMake's build folder, such as build/cuda13")
     parser.add_argument("bundle", type=Path, help="the folder to write; replaced if it is a bundle")
-    parser.add_argument("--limit", type=float, default=55, help="MB that it may take (%(default)s)")
+    parser.add_argument("--limit", type=float, default=50, help="MB that it may take (%(default)s)")
     args = parser.parse_args()
 
     build = args.build / "caffe"
@@ -111,6 +117,7 @@ def main() -> int:
         if not library.exists():
             shutil.copy(chosen[library.name], library)
     set_search_paths(bundle, programs, libraries)
+    compress_tests(bundle)
     copy_scripts(build, bundle)
     shutil.copy(Path(__file__).with_name("run"), bundle / "run")
     (bundle / "cuda-libraries.txt").write_text(describe_cuda(cuda))

@@ -136,6 +136,15 @@ def test_cuda_is_found_in_wheels_and_in_named_folders(bundle, tmp_path):
     assert (result.stdout, result.stderr) == (f"{wheel}:{tmp_path}/cudnn|a b\n", "")
 
 
+def test_a_packed_program_is_unpacked_once(bundle):
+    (bundle / "cuda-libraries.txt").write_text("")
+    subprocess.run(["gzip", bundle / "bin/show"], check=True)
+    assert "Programs: python show" in run(bundle, "--help").stdout
+    for _ in range(2):
+        assert run(bundle, "show", "x").stdout.endswith("|x\n")
+    assert [path.name for path in (bundle / "bin").iterdir()] == ["show"]
+
+
 def test_missing_cuda_libraries_are_named_with_their_wheels(bundle, tmp_path):
     make_wheel(tmp_path / "packages", "libnone.so.13")
     result = run(bundle, "show", PYTHONPATH=str(tmp_path / "packages"))

@@ -1,5 +1,3 @@
-#ifdef CPU_ONLY
-
 #include "wide_kernel.hpp"
 
 #include "caffe_layers/kernels/cpu.hpp"
@@ -40,5 +38,3 @@ template std::vector<caffe_layers::GroupConvolutionKernel<float>> wide_kernels()
 template std::vector<caffe_layers::GroupConvolutionKernel<double>> wide_kernels();
 
 }  // namespace caffe_layers_test
-
-#endif  // CPU_ONLY
