@@ -256,6 +256,21 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   }
 }
 
+/// The same together, for a depthwise stage where two rows go into a vector.
+template <typename T>
+void depthwise_pairs_gradients(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
+                               const T* weight, const Planes<T>& in_diff, const Finish<T>& finish,
+                               WeightSums<T>* sums) {
+  const auto run = stage.stride == 1 ? depthwise_pairs_backward<T> : depthwise_pairs_backward_stride_2<T>;
+  for (int c = 0; c < stage.group; ++c) {
+    const Plane<T> x = {in.at(c), stage.in_height, stage.in_width, in.at(smaller(c + 1, stage.group - 1))};
+    const T* ahead = plane_ahead(in_diff, c, stage.group, stage.in_height * stage.in_width);
+    if (finish.residual) ahead = finish.residual_at(ahead);
+    run(x, out_diff.at(c), stage.out_height, weight + static_cast<ptrdiff_t>(9) * c, sums->next(9), in_diff.at(c),
+        finish, finish.streamed && !finish.residual ? nullptr : ahead);
+  }
+}
+
 /// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: from
 /// transpose_direct_weights. What is added to in_diff may lie there, and some pixels are computed twice: such results
 /// go by way of `planes`, for one group.
@@ -264,6 +279,10 @@ void direct_backward(const FusedStage& stage, const Planes<const T>& in, const P
                      const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff,
                      const Finish<T>& finish, const Planes<T>& planes, const T* zeros) {
   WeightSums<T> sums(weight_diff);
+  const bool pairs = stage.out_width == kPairWidth<T> && stage.in_width == stage.stride * stage.out_width;
+  if (weight_diff && in_diff.data && is_depthwise(stage) && pairs) {
+    return depthwise_pairs_gradients(stage, in, out_diff, weight, in_diff, finish, &sums);
+  }
   const int inputs = stage.group_inputs, pixels = stage.in_height * stage.in_width;
   for (int g = 0; g < stage.group; ++g) {
     if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);

@@ -247,7 +247,8 @@ bool transposes(const Region& region, int inputs, int outputs) {
   const bool large_blocks = kLanes<T> >= 16;
   if (large_blocks && region.rows * region.width >= 8 * kLanes<T>) return false;
   const int eighths = large_blocks ? 7 : 6;
-  return inputs > kLanes<T> && outputs >= 8 && 8 * inputs >= eighths * round_up(inputs, kLanes<T>);
+  return inputs >= (large_blocks ? kLanes<T> : kLanes<T> + 1) && outputs >= 8 &&
+         8 * inputs >= eighths * round_up(inputs, kLanes<T>);
 }
 
 /// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i].

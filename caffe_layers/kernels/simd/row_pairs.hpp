@@ -3,6 +3,7 @@
 // 3x3 with stride 1 and a border of one zero on maps half as wide as a vector, which are AVX-512's on the paper's last
 // stage: a vector holds two rows. A kernel's row then reads the pair of rows that begins one higher or lower.
 
+#include "caffe_layers/kernels/simd/finish.hpp"
 #include "caffe_layers/kernels/simd/window.hpp"
 
 namespace caffe_layers {
@@ -35,27 +36,66 @@ ALWAYS_INLINE Vector<T> shift_pair(Vector<T> pair) {
   return __builtin_shuffle(pair, Vector<T>{}, from);
 }
 
-/// As depthwise with stride 1. The kernel's columns are summed up apart: their sums are shifted, once, not the inputs.
+/// Goes down a plane, pair after pair: `here` are rows y and y + 1, `above` and `below` the pairs that begin one row
+/// higher and lower. Rows outside of the plane are zero.
+template <typename T>
+class PairWindow {
+ public:
+  Vector<T> above, here, below;
+
+  ALWAYS_INLINE PairWindow(const T* plane, int height, int y)
+      : above(load_pair(plane, height, y - 1)),
+        here(load_pair(plane, height, y)),
+        plane_(plane),
+        height_(height),
+        y_(y) {
+    look_down();
+  }
+  ALWAYS_INLINE void advance() {
+    y_ += 2;
+    above = below;
+    here = next_;
+    look_down();
+  }
+
+ private:
+  ALWAYS_INLINE void look_down() {
+    next_ = load_pair(plane_, height_, y_ + 2);
+    typename VectorOf<T>::Index between = {};
+    for (int lane = 0; lane < kLanes<T>; ++lane) between[lane] = lane + kPairWidth<T>;
+    below = __builtin_shuffle(here, next_, between);
+  }
+  Vector<T> next_;
+  const T* plane_;
+  int height_, y_;
+};
+
+/// start + weight (3x3) * what the window shows. The kernel's columns are summed up apart: their sums are shifted,
+/// once, not the inputs.
+template <typename T>
+ALWAYS_INLINE Vector<T> convolve_pair(const PairWindow<T>& in, const Vector<T>* w, Vector<T> start) {
+  Vector<T> column[3] = {w[0] * in.above, start + w[1] * in.above, w[2] * in.above};
+#pragma GCC unroll 3
+  for (int kx = 0; kx < 3; ++kx) column[kx] += w[3 + kx] * in.here;
+#pragma GCC unroll 3
+  for (int kx = 0; kx < 3; ++kx) column[kx] += w[6 + kx] * in.below;
+  return column[1] + shift_pair<T, 0>(column[0]) + shift_pair<T, 2>(column[2]);
+}
+
+/// As depthwise with stride 1.
 template <typename T>
 void depthwise_pairs(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
                      const T* ahead) {
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
-  Vector<T> above = load_pair(in.data, in.height, first_row - 1);
-  for (int row = 0; row < rows; row += 2) {
-    const int y = first_row + row, at = row * kPairWidth<T>;
-    __builtin_prefetch(in.ahead + y * kPairWidth<T>);
+  const Vector<T> start = broadcast(bias);
+  PairWindow<T> window(in.data, in.height, first_row);
+  for (int row = 0; row < rows; row += 2, window.advance()) {
+    const int at = row * kPairWidth<T>;
+    __builtin_prefetch(in.ahead + first_row * kPairWidth<T> + at);
     if (ahead) __builtin_prefetch(ahead + at, 1);
-    const Vector<T> here = load_pair(in.data, in.height, y), below = load_pair(in.data, in.height, y + 1);
-    Vector<T> column[3] = {w[0] * above, broadcast(bias) + w[1] * above, w[2] * above};
-#pragma GCC unroll 3
-    for (int kx = 0; kx < 3; ++kx) column[kx] += w[3 + kx] * here;
-#pragma GCC unroll 3
-    for (int kx = 0; kx < 3; ++kx) column[kx] += w[6 + kx] * below;
-    const Vector<T> sum = column[1] + shift_pair<T, 0>(column[0]) + shift_pair<T, 2>(column[2]);
-    store_first(out + at, sum, smaller(rows - row, 2) * kPairWidth<T>);
-    above = below;
+    store_first(out + at, convolve_pair(window, w, start), smaller(rows - row, 2) * kPairWidth<T>);
   }
 }
 
@@ -110,6 +150,20 @@ inline void direct_pairs(const Plane<T>* in, int inputs, int y, int rows, const 
   store_pairs<T, OUTPUTS, PAIRS>(sum, rows, out, out_at);
 }
 
+/// sum += the products of the pair y of the input and the gradients that met it.
+template <typename T>
+ALWAYS_INLINE void add_products(const Plane<T>& in, int y, const PairWindow<T>& dy, Vector<T>* sum) {
+  __builtin_prefetch(in.ahead + y * kPairWidth<T>);
+  const Vector<T> middle = load_pair(in.data, in.height, y);
+  const Vector<T> x[3] = {shift_pair<T, 0>(middle), middle, shift_pair<T, 2>(middle)};
+#pragma GCC unroll 3
+  for (int kx = 0; kx < 3; ++kx) {
+    sum[kx] += dy.below * x[kx];
+    sum[3 + kx] += dy.here * x[kx];
+    sum[6 + kx] += dy.above * x[kx];
+  }
+}
+
 /// place = sum, or if not `first` += it.
 template <typename T>
 ALWAYS_INLINE void put_sums(const Vector<T>* sum, bool first, Vector<T>* place) {
@@ -120,19 +174,31 @@ ALWAYS_INLINE void put_sums(const Vector<T>* sum, bool first, Vector<T>* place) 
 /// As weight_gradient_1.
 template <typename T>
 void weight_gradient_pairs(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
-  Vector<T> above = load_pair(out_diff, in.height, -1), sum[9] = {};
-  for (int y = 0; y < in.height; y += 2) {
-    __builtin_prefetch(in.ahead + y * kPairWidth<T>);
-    const Vector<T> middle = load_pair(in.data, in.height, y);
-    const Vector<T> x[3] = {shift_pair<T, 0>(middle), middle, shift_pair<T, 2>(middle)};
-    const Vector<T> here = load_pair(out_diff, in.height, y), below = load_pair(out_diff, in.height, y + 1);
-#pragma GCC unroll 3
-    for (int kx = 0; kx < 3; ++kx) {
-      sum[kx] += below * x[kx];
-      sum[3 + kx] += here * x[kx];
-      sum[6 + kx] += above * x[kx];
+  Vector<T> sum[9] = {};
+  PairWindow<T> dy(out_diff, in.height, 0);
+  for (int y = 0; y < in.height; y += 2, dy.advance()) add_products(in, y, dy, sum);
+  put_sums<T>(sum, true, place);
+}
+
+/// Both gradients of one channel of a depthwise stage whose output is `height` high: to its weights, as
+/// weight_gradient_1, and to its input. Meanwhile the caches begin to fetch as much from `ahead`; null: nothing.
+template <typename T>
+void depthwise_pairs_backward(const Plane<T>& in, const T* out_diff, int height, const T* weight, Vector<T>* place,
+                              T* in_diff, const Finish<T>& finish, const T* ahead) {
+  Vector<T> turned[9], sum[9] = {};
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) turned[t] = broadcast(weight[8 - t]);
+  PairWindow<T> dy(out_diff, height, 0);
+  for (int y = 0; y < height; y += 2, dy.advance()) {
+    T* to = in_diff + y * kPairWidth<T>;
+    if (ahead) __builtin_prefetch(ahead + y * kPairWidth<T>, 1);
+    add_products(in, y, dy, sum);
+    const Vector<T> dx = convolve_pair(dy, turned, Vector<T>{});
+    if (y + 1 < height) {
+      store(to, finished<T, true>(finish, dx, to, 0));
+    } else {
+      store_first(to, finished<T, false>(finish, dx, to, kPairWidth<T>), kPairWidth<T>);
     }
-    above = below;
   }
   put_sums<T>(sum, true, place);
 }

@@ -14,33 +14,55 @@ ALWAYS_INLINE Vector<T> load_line(const Plane<T>& plane, int y) {
   return y < 0 || y >= plane.height ? Vector<T>{} : load(plane.data + static_cast<ptrdiff_t>(y) * kLanes<T>);
 }
 
+/// Goes down a plane, two output rows at a time: the first reads lines 0 to 2, the second lines 2 to 4.
+template <typename T>
+class LineWindow {
+ public:
+  /// In front of output row `row`.
+  ALWAYS_INLINE LineWindow(const Plane<T>& plane, int row) : plane_(plane), y_(2 * row - 1) {
+    line_[4] = load_line(plane, y_);
+  }
+  ALWAYS_INLINE void advance() {
+    line_[0] = line_[4];
+#pragma GCC unroll 4
+    for (int l = 1; l < 5; ++l) {
+      line_[l] = load_line(plane_, y_ + l);
+      __builtin_prefetch(plane_.ahead + (y_ + l) * kLanes<T>, 0, 2);
+    }
+    y_ += 4;
+  }
+  /// What the middle and the right column of the kernel's row ky meet.
+  ALWAYS_INLINE Vector<T> even(int ky) const { return even_pixels<T>(line_[ky], line_[ky + 2]); }
+  ALWAYS_INLINE Vector<T> odd(int ky) const { return odd_pixels<T>(line_[ky], line_[ky + 2]); }
+
+ private:
+  Vector<T> line_[5];
+  const Plane<T>& plane_;
+  int y_;
+};
+
 /// As depthwise with stride 2. The sum of the kernel's left column is shifted, not its inputs.
 template <typename T>
 void depthwise_pairs_stride_2(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
                               const T* ahead) {
-  Vector<T> w[9], line[5];
+  Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
-  line[0] = load_line(in, 2 * first_row - 1);
+  LineWindow<T> x(in, first_row);
   for (int row = 0; row < rows; row += 2) {
-    const int y = 2 * (first_row + row), at = row * kPairWidth<T>;
-#pragma GCC unroll 4
-    for (int l = 1; l < 5; ++l) {
-      line[l] = load_line(in, y - 1 + l);
-      __builtin_prefetch(in.ahead + (y - 1 + l) * kLanes<T>, 0, 2);
-    }
+    const int at = row * kPairWidth<T>;
+    x.advance();
     if (ahead) __builtin_prefetch(ahead + at, 1);
     Vector<T> left = {}, middle = broadcast(bias), right = {};
 #pragma GCC unroll 3
     for (int ky = 0; ky < 3; ++ky) {
-      const Vector<T> odd = odd_pixels<T>(line[ky], line[ky + 2]);
+      const Vector<T> odd = x.odd(ky);
       left += w[3 * ky] * odd;
-      middle += w[3 * ky + 1] * even_pixels<T>(line[ky], line[ky + 2]);
+      middle += w[3 * ky + 1] * x.even(ky);
       right += w[3 * ky + 2] * odd;
     }
     const Vector<T> sum = middle + right + shift_pair<T, 0>(left);
     store_first(out + at, sum, smaller(rows - row, 2) * kPairWidth<T>);
-    line[0] = line[4];
   }
 }
 
@@ -76,25 +98,62 @@ inline void direct_pairs_stride_2(const Plane<T>* in, int inputs, int y, int row
   store_pairs<T, OUTPUTS, PAIRS>(sum, rows, out, out_at);
 }
 
+/// The gradients of a pair of output rows, and of those to the right and below.
+template <typename T>
+struct PairCorner {
+  Vector<T> here, right, below, right_below;
+
+  ALWAYS_INLINE PairCorner(const T* out_diff, int height, int y)
+      : here(load_pair(out_diff, height, y)),
+        right(shift_pair<T, 2>(here)),
+        below(load_pair(out_diff, height, y + 1)),
+        right_below(shift_pair<T, 2>(below)) {}
+
+  /// sum[9] += the pair's share of the gradients of the weights, without regard to which pixels are outside.
+  ALWAYS_INLINE void add_products(const LineWindow<T>& x, Vector<T>* sum) const {
+#pragma GCC unroll 3
+    for (int ky = 0; ky < 3; ++ky) {
+      const Vector<T> odd = x.odd(ky);
+      sum[3 * ky] += right * odd;
+      sum[3 * ky + 1] += here * x.even(ky);
+      sum[3 * ky + 2] += here * odd;
+    }
+  }
+  /// sum[4] += that of the input's: the even and odd pixels of even rows, then of odd rows.
+  ALWAYS_INLINE void add_input(const T* w, Vector<T>* sum) const {
+    sum[0] += broadcast(w[4]) * here;
+    sum[1] += broadcast(w[5]) * here;
+    sum[2] += broadcast(w[7]) * here;
+    sum[3] += broadcast(w[8]) * here;
+    sum[1] += broadcast(w[3]) * right;
+    sum[2] += broadcast(w[1]) * below;
+    sum[3] += broadcast(w[6]) * right;
+    sum[3] += broadcast(w[2]) * below;
+    sum[3] += broadcast(w[0]) * right_below;
+  }
+};
+
+/// Rows y .. y + 3 of an input plane `height` high from the sums of add_input.
+template <typename T>
+ALWAYS_INLINE void store_lines(const Vector<T>* sum, int y, int height, T* in_diff, const Finish<T>& finish) {
+  T* to = in_diff + static_cast<ptrdiff_t>(y) * kLanes<T>;
+#pragma GCC unroll 4
+  for (int row = 0; row < 4; ++row, to += kLanes<T>) {
+    if (y + row >= height) return;
+    const Vector<T> even = sum[row % 2 * 2], odd = sum[row % 2 * 2 + 1];
+    const Vector<T> line = row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd);
+    store(to, finished<T, true>(finish, line, to, 0), finish.streamed);
+  }
+}
+
 /// As weight_gradient_2.
 template <typename T>
 void weight_gradient_pairs_stride_2(const Plane<T>& in, const T* out_diff, int height, Vector<T>* place) {
-  Vector<T> line[5] = {load_line(in, -1)}, sum[9] = {};
+  Vector<T> sum[9] = {};
+  LineWindow<T> x(in, 0);
   for (int y = 0; y < height; y += 2) {
-#pragma GCC unroll 4
-    for (int l = 1; l < 5; ++l) {
-      line[l] = load_line(in, 2 * y - 1 + l);
-      __builtin_prefetch(in.ahead + (2 * y - 1 + l) * kLanes<T>, 0, 2);
-    }
-    const Vector<T> dy = load_pair(out_diff, height, y), next = shift_pair<T, 2>(dy);
-#pragma GCC unroll 3
-    for (int ky = 0; ky < 3; ++ky) {
-      const Vector<T> odd = odd_pixels<T>(line[ky], line[ky + 2]);
-      sum[3 * ky] += next * odd;
-      sum[3 * ky + 1] += dy * even_pixels<T>(line[ky], line[ky + 2]);
-      sum[3 * ky + 2] += dy * odd;
-    }
-    line[0] = line[4];
+    x.advance();
+    PairCorner<T>(out_diff, height, y).add_products(x, sum);
   }
   put_sums<T>(sum, true, place);
 }
@@ -103,31 +162,34 @@ void weight_gradient_pairs_stride_2(const Plane<T>& in, const T* out_diff, int h
 template <typename T>
 void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, int weight_stride, int height, T* in_diff,
                       const T* ahead, bool streamed) {
+  Finish<T> finish = {};
+  finish.streamed = streamed;
   for (int y = 0; y < out_diff->height; y += 2) {
     if (ahead) fetch_run<false>(ahead + static_cast<ptrdiff_t>(2 * y) * kLanes<T>, 4 * kLanes<T>);
-    Vector<T> sum[4] = {};  // even and odd pixels of the even rows, then of the odd rows
-    const T* w = weight;
-    for (int o = 0; o < outputs; ++o, w += weight_stride) {
-      const Vector<T> here = load_pair(out_diff[o].data, out_diff->height, y), right = shift_pair<T, 2>(here);
-      const Vector<T> below = load_pair(out_diff[o].data, out_diff->height, y + 1);
-      sum[0] += broadcast(w[4]) * here;
-      sum[1] += broadcast(w[5]) * here;
-      sum[2] += broadcast(w[7]) * here;
-      sum[3] += broadcast(w[8]) * here;
-      sum[1] += broadcast(w[3]) * right;
-      sum[2] += broadcast(w[1]) * below;
-      sum[3] += broadcast(w[6]) * right;
-      sum[3] += broadcast(w[2]) * below;
-      sum[3] += broadcast(w[0]) * shift_pair<T, 2>(below);
+    Vector<T> sum[4] = {};
+    for (int o = 0; o < outputs; ++o) {
+      PairCorner<T>(out_diff[o].data, out_diff->height, y).add_input(weight + o * weight_stride, sum);
     }
-    T* to = in_diff + static_cast<ptrdiff_t>(2 * y) * kLanes<T>;
-#pragma GCC unroll 4
-    for (int row = 0; row < 4; ++row, to += kLanes<T>) {
-      const Vector<T> even = sum[row % 2 * 2], odd = sum[row % 2 * 2 + 1];
-      if (2 * y + row < height)
-        store(to, row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd), streamed);
-    }
+    store_lines(sum, 2 * y, height, in_diff, finish);
   }
+}
+
+/// As depthwise_pairs_backward.
+template <typename T>
+void depthwise_pairs_backward_stride_2(const Plane<T>& in, const T* out_diff, int height, const T* weight,
+                                       Vector<T>* place, T* in_diff, const Finish<T>& finish, const T* ahead) {
+  Vector<T> sum[9] = {};
+  LineWindow<T> x(in, 0);
+  for (int y = 0; y < height; y += 2) {
+    if (ahead) fetch_run<false>(ahead + static_cast<ptrdiff_t>(2 * y) * kLanes<T>, 4 * kLanes<T>);
+    x.advance();
+    const PairCorner<T> dy(out_diff, height, y);
+    dy.add_products(x, sum);
+    Vector<T> dx[4] = {};
+    dy.add_input(weight, dx);
+    store_lines(dx, 2 * y, in.height, in_diff, finish);
+  }
+  put_sums<T>(sum, true, place);
 }
 
 }  // namespace
