@@ -2,57 +2,10 @@
 
 // The gradients of the stages of direct.hpp.
 
-#include "caffe_layers/kernels/simd/direct.hpp"
+#include "caffe_layers/kernels/simd/depthwise_gradient.hpp"
 
 namespace caffe_layers {
 namespace {
-
-/// load(from), but zero in the first n lanes.
-template <typename T>
-ALWAYS_INLINE Vector<T> load_without_first(const T* from, int n) {
-  return n <= 0 ? load(from) : load(from) - load_first(from, smaller(n, kLanes<T>));
-}
-
-/// Collects the lanes' sums of weight gradients, which come in the order of the weights: reduced a whole vector of sums
-/// at once, they cost least.
-template <typename T>
-class WeightSums {
- public:
-  explicit WeightSums(T* weight_diff) : to_(weight_diff) {}
-  ~WeightSums() {
-    add_whole();
-    if (count_ == 0) return;
-    for (int i = count_; i < kLanes<T>; ++i) sum_[i] = Vector<T>{};
-    store_first(to_, load_first(to_, count_) + reduce_copy(sum_), count_);
-  }
-  /// Where the lanes' sums of the next `count` weights, at most 9, are to be put; what they add up to is added to
-  /// weight_diff.
-  Vector<T>* next(int count) {
-    if (count_ + count > kHeld) add_whole();
-    count_ += count;
-    return sum_ + count_ - count;
-  }
-
- private:
-  static constexpr int kHeld = 72 + kLanes<T>;
-  static Vector<T> reduce_copy(const Vector<T>* sums) {
-    Vector<T> copy[kLanes<T>];
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) copy[i] = sums[i];
-    return reduce<T>(copy);
-  }
-  void add_whole() {
-    int done = 0;
-    for (; done + kLanes<T> <= count_; done += kLanes<T>, to_ += kLanes<T>) {
-      store(to_, load(to_) + reduce_copy(sum_ + done));
-    }
-    count_ -= done;
-    for (int i = 0; i < count_; ++i) sum_[i] = sum_[done + i];
-  }
-  T* to_;
-  int count_ = 0;
-  Vector<T> sum_[kHeld];
-};
 
 /// place[9] = the gradient, with stride 1, of the weights between one input and one output channel.
 template <typename T>
@@ -256,21 +209,6 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   }
 }
 
-/// The same together, for a depthwise stage where two rows go into a vector.
-template <typename T>
-void depthwise_pairs_gradients(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
-                               const T* weight, const Planes<T>& in_diff, const Finish<T>& finish,
-                               WeightSums<T>* sums) {
-  const auto run = stage.stride == 1 ? depthwise_pairs_backward<T> : depthwise_pairs_backward_stride_2<T>;
-  for (int c = 0; c < stage.group; ++c) {
-    const Plane<T> x = {in.at(c), stage.in_height, stage.in_width, in.at(smaller(c + 1, stage.group - 1))};
-    const T* ahead = plane_ahead(in_diff, c, stage.group, stage.in_height * stage.in_width);
-    if (finish.residual) ahead = finish.residual_at(ahead);
-    run(x, out_diff.at(c), stage.out_height, weight + static_cast<ptrdiff_t>(9) * c, sums->next(9), in_diff.at(c),
-        finish, finish.streamed && !finish.residual ? nullptr : ahead);
-  }
-}
-
 /// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: from
 /// transpose_direct_weights. What is added to in_diff may lie there, and some pixels are computed twice: such results
 /// go by way of `planes`, for one group.
@@ -279,9 +217,9 @@ void direct_backward(const FusedStage& stage, const Planes<const T>& in, const P
                      const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff,
                      const Finish<T>& finish, const Planes<T>& planes, const T* zeros) {
   WeightSums<T> sums(weight_diff);
-  const bool pairs = stage.out_width == kPairWidth<T> && stage.in_width == stage.stride * stage.out_width;
-  if (weight_diff && in_diff.data && is_depthwise(stage) && pairs) {
-    return depthwise_pairs_gradients(stage, in, out_diff, weight, in_diff, finish, &sums);
+  const DepthwiseBackward<T> together = is_depthwise(stage) ? choose_depthwise_backward(stage, finish) : nullptr;
+  if (together && weight_diff && in_diff.data) {
+    return depthwise_gradients(stage, together, in, out_diff, weight, in_diff, finish, &sums);
   }
   const int inputs = stage.group_inputs, pixels = stage.in_height * stage.in_width;
   for (int g = 0; g < stage.group; ++g) {

@@ -4,6 +4,7 @@
 // stage: a vector holds two rows. A kernel's row then reads the pair of rows that begins one higher or lower.
 
 #include "caffe_layers/kernels/simd/finish.hpp"
+#include "caffe_layers/kernels/simd/weight_sums.hpp"
 #include "caffe_layers/kernels/simd/window.hpp"
 
 namespace caffe_layers {
@@ -162,13 +163,6 @@ ALWAYS_INLINE void add_products(const Plane<T>& in, int y, const PairWindow<T>& 
     sum[3 + kx] += dy.here * x[kx];
     sum[6 + kx] += dy.above * x[kx];
   }
-}
-
-/// place = sum, or if not `first` += it.
-template <typename T>
-ALWAYS_INLINE void put_sums(const Vector<T>* sum, bool first, Vector<T>* place) {
-#pragma GCC unroll 9
-  for (int t = 0; t < 9; ++t) place[t] = first ? sum[t] : place[t] + sum[t];
 }
 
 /// As weight_gradient_1.
