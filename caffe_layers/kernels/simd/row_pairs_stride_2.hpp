@@ -109,7 +109,7 @@ struct PairCorner {
         below(load_pair(out_diff, height, y + 1)),
         right_below(shift_pair<T, 2>(below)) {}
 
-  /// sum[9] += the pair's share of the gradients of the weights, without regard to which pixels are outside.
+  /// sum[9] += the pair's share of the gradients of the weights.
   ALWAYS_INLINE void add_products(const LineWindow<T>& x, Vector<T>* sum) const {
 #pragma GCC unroll 3
     for (int ky = 0; ky < 3; ++ky) {
