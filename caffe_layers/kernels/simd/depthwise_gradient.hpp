@@ -8,10 +8,12 @@
 namespace caffe_layers {
 namespace {
 
-/// load(from), but zero in the first n lanes.
-template <typename T>
-ALWAYS_INLINE Vector<T> load_without_first(const T* from, int n) {
-  return n <= 0 ? load(from) : load(from) - load_first(from, smaller(n, kLanes<T>));
+/// A vector of a row where for_each_vector says: only its new pixels, zero in the other lanes.
+template <typename T, typename Edges>
+ALWAYS_INLINE Vector<T> load_new(const T* from, int lanes, Edges edges) {
+  if (edges.narrow) return load_first(from, lanes);
+  const bool some_old = edges.right && lanes < kLanes<T>;
+  return some_old ? load(from) - load_first(from, kLanes<T> - lanes) : load(from);
 }
 
 /// As depthwise_pairs_backward with stride 1, on maps of any width; `finish` not where pixels are computed twice.
@@ -26,9 +28,7 @@ void depthwise_backward(const Plane<T>& in, const T* out_diff, int height, const
     const auto input_row = [&](int y) {
       const T* from = in.data + static_cast<ptrdiff_t>(y) * in.width + column;
       __builtin_prefetch(in.ahead + (from - in.data), 0, 2);
-      return edges.narrow  ? load_first(from, lanes)
-             : edges.right ? load_without_first(from, kLanes<T> - lanes)
-                           : load(from);
+      return load_new(from, lanes, edges);
     };
     const auto finish_row = [&](T* to, Vector<T> dx) {
       if (ahead) __builtin_prefetch(ahead + (to - in_diff), 0, 2);

@@ -12,10 +12,7 @@ template <typename T>
 OWN_REGISTERS void weight_gradient_1(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
   for_each_vector<T>(in.width, [&](auto edges, int column, int lanes) {
     const auto gradient_row = [&](int y) {
-      const T* from = out_diff + static_cast<ptrdiff_t>(y) * in.width + column;
-      return edges.narrow  ? load_first(from, lanes)
-             : edges.right ? load_without_first(from, kLanes<T> - lanes)
-                           : load(from);
+      return load_new(out_diff + static_cast<ptrdiff_t>(y) * in.width + column, lanes, edges);
     };
     Vector<T> above = {}, here = gradient_row(0), sum[9] = {};
     for (int y = 0; y < in.height; ++y) {
