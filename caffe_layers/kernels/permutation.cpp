@@ -49,6 +49,10 @@ std::vector<int> checked_table(const std::vector<std::uint32_t>& index, int chan
 /// Below this size, threads cost more than they save.
 constexpr std::size_t kSerialBytes = 32 << 10;
 
+/// Up to here a tensor is not written past the caches: bottom and top fit them, and their reader computes too little to
+/// fetch it meanwhile.
+constexpr std::size_t kCachedBytes = 8 << 20;
+
 /// Planes are fetched this far ahead: processors do not foresee where the next one is. Not those of less than
 /// kFetchedBytes in the caches, which are copied as fast as they are asked for.
 constexpr std::size_t kAheadBytes = 4 << 10, kFetchedBytes = 1 << 10;
@@ -108,7 +112,7 @@ std::vector<int> invert_permutation(const std::vector<int>& perm) {
 template <typename T>
 void permute_channels(const T* bottom, const int* perm, int batch, int channels, std::size_t plane, T* top) {
   const std::size_t plane_bytes = plane * sizeof(T), bytes = plane_bytes * channels * batch;
-  const bool stream = bytes > kStreamedBytes;  // one of just this size the caches hold, for a copy too
+  const bool stream = bytes > kCachedBytes;
   const bool lines = plane_bytes % kLine == 0 && reinterpret_cast<std::uintptr_t>(top) % 16 == 0 &&
                      (stream || plane_bytes >= kFetchedBytes);
   const auto copy = stream ? copy_lines<true> : copy_lines<false>;
