@@ -69,8 +69,15 @@ using DepthwiseBackward = void (*)(const Plane<T>& in, const T* out_diff, int he
 template <typename T>
 DepthwiseBackward<T> choose_depthwise_backward(const FusedStage& stage, const Finish<T>& finish) {
   const int width = stage.in_width;
-  if (stage.stride == 1 && in_pairs<T, 1>(width, stage.out_width)) return depthwise_pairs_backward<T>;
-  if (stage.stride == 2 && in_pairs<T, 2>(width, stage.out_width)) return depthwise_pairs_backward_stride_2<T>;
+  constexpr int kSquare = kPairWidth<T>;
+  if (stage.stride == 1 && in_pairs<T, 1>(width, stage.out_width)) {
+    return is_square<T, 1>(stage) ? depthwise_pairs_backward<T, kSquare> : depthwise_pairs_backward<T, 0>;
+  }
+  if (stage.stride == 2 && in_pairs<T, 2>(width, stage.out_width)) {
+    if (!is_square<T, 2>(stage)) return depthwise_pairs_backward_stride_2<T, 0, true>;
+    return finish.any() ? depthwise_pairs_backward_stride_2<T, kSquare, true>
+                        : depthwise_pairs_backward_stride_2<T, kSquare, false>;
+  }
   const bool twice = width > kLanes<T> && width % kLanes<T> != 0;
   return stage.stride == 1 && kVectorBytes == 64 && !(twice && finish.any()) ? depthwise_backward<T> : nullptr;
 }

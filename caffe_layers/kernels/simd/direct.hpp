@@ -42,6 +42,12 @@ inline bool in_pairs(int in_width, int out_width) {
   return out_width == kPairWidth<T> && in_width == STRIDE * out_width;
 }
 
+/// Whether such a map has as many rows as columns, as in all of the paper's networks.
+template <typename T, int STRIDE>
+inline bool is_square(const FusedStage& stage) {
+  return stage.out_height == kPairWidth<T> && stage.in_height == STRIDE * stage.out_height;
+}
+
 /// Forward takes more channels where two rows go into a vector.
 template <typename T>
 bool is_direct_forward(const FusedStage& stage) {
@@ -196,10 +202,15 @@ template <typename T>
 using Depthwise = void (*)(const Plane<T>& in, int first_row, int rows, int width, const T* weight, T bias, T* out,
                            const T* ahead);
 
+/// For `rows` output rows of a stage.
 template <typename T, int STRIDE>
-Depthwise<T> choose_depthwise(int in_width, int out_width) {
-  if (in_pairs<T, STRIDE>(in_width, out_width)) return STRIDE == 1 ? depthwise_pairs<T> : depthwise_pairs_stride_2<T>;
-  return depthwise<T, STRIDE>;
+Depthwise<T> choose_depthwise(const FusedStage& stage, int rows) {
+  constexpr int kSquare = kPairWidth<T>;
+  if (!in_pairs<T, STRIDE>(stage.in_width, stage.out_width)) return depthwise<T, STRIDE>;
+  if (is_square<T, STRIDE>(stage) && rows == kSquare) {
+    return STRIDE == 1 ? depthwise_pairs<T, kSquare> : depthwise_pairs_stride_2<T, kSquare>;
+  }
+  return STRIDE == 1 ? depthwise_pairs<T, 0> : depthwise_pairs_stride_2<T, 0>;
 }
 
 /// Memory that the caches begin to fetch while a stage is computed, `pixels` pixels with each of its groups.
@@ -213,7 +224,7 @@ struct Ahead {
 template <typename T, int STRIDE>
 void direct_forward(const FusedStage& stage, const Planes<const T>& in, const T* weight, const T* bias, int first_row,
                     int rows, const Planes<T>& out, const Finish<T>& finish, const T* zeros, const Ahead<T>& ahead) {
-  const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage.in_width, stage.out_width);
+  const Depthwise<T> run = choose_depthwise<T, STRIDE>(stage, rows);
   const ptrdiff_t pixels = static_cast<ptrdiff_t>(rows) * stage.out_width;
   for (int g = 0; g < stage.group; ++g) {
     fetch_run<false>(ahead.data + g * ahead.pixels, ahead.pixels);

@@ -191,7 +191,7 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   const ptrdiff_t weights = static_cast<ptrdiff_t>(9) * group * inputs * outputs;
   if (stage.stride == 1 && is_depthwise(stage)) {
     const int height = stage.in_height, width = stage.in_width;  // the output's too
-    const Depthwise<T> run = choose_depthwise<T, 1>(width, width);
+    const Depthwise<T> run = choose_depthwise<T, 1>(stage, height);
     return run(plane_at(out_diff, group, stage.group, height, width), 0, height, width, transposed + weights, T(0),
                in_diff.at(first), ahead);
   }

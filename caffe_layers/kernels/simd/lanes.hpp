@@ -59,14 +59,13 @@ inline Vector<T> odd_pixels(Vector<T> a, Vector<T> b) {
   return every_second<T, 1, false>(a, b);
 }
 
-/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; PAIRS: `even` and `odd` are in
-/// pair order.
-template <typename T, int HALF, bool PAIRS = true>
+/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; `even` and `odd` are in pair order.
+template <typename T, int HALF>
 inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   typename VectorOf<T>::Index from = {};
   for (int lane = 0; lane < kLanes<T>; ++lane) {
     const int pixel = (HALF * kLanes<T> + lane) / 2;
-    from[lane] = (PAIRS ? pair_lane<T>(pixel) : pixel) + lane % 2 * kLanes<T>;
+    from[lane] = pair_lane<T>(pixel) + (lane % 2 ? kLanes<T> : 0);
   }
   return __builtin_shuffle(even, odd, from);
 }

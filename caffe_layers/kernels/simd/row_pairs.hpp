@@ -25,15 +25,18 @@ ALWAYS_INLINE Vector<T> load_pair(const T* plane, int height, int y) {
   return __builtin_shuffle(load_first(plane, kPairWidth<T>), behind);
 }
 
+/// The lane of a pair that the column kx of the kernel meets in lane `lane`; kLanes: none, but a zero.
+template <typename T, int KX>
+constexpr int shifted_from(int lane) {
+  const int column = lane % kPairWidth<T> + KX - 1;
+  return column < 0 || column == kPairWidth<T> ? kLanes<T> : lane + KX - 1;
+}
+
 /// What the column kx of the kernel meets of a pair: a zero comes in at one end of each row.
 template <typename T, int KX>
 ALWAYS_INLINE Vector<T> shift_pair(Vector<T> pair) {
-  if (KX == 1) return pair;
   typename VectorOf<T>::Index from = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) {
-    const int column = lane % kPairWidth<T> + KX - 1;
-    from[lane] = column < 0 || column == kPairWidth<T> ? kLanes<T> : lane + KX - 1;
-  }
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = shifted_from<T, KX>(lane);
   return __builtin_shuffle(pair, Vector<T>{}, from);
 }
 
@@ -83,20 +86,33 @@ ALWAYS_INLINE Vector<T> convolve_pair(const PairWindow<T>& in, const Vector<T>* 
   return column[1] + shift_pair<T, 0>(column[0]) + shift_pair<T, 2>(column[2]);
 }
 
-/// As depthwise with stride 1.
+/// The first `rows` of a pair.
 template <typename T>
+ALWAYS_INLINE void store_pair(T* to, Vector<T> pair, int rows) {
+  if (rows >= 2) {
+    store(to, pair);
+  } else {
+    store_first(to, pair, kPairWidth<T>);
+  }
+}
+
+/// As depthwise with stride 1. ROWS: all rows of a map that has so many; 0: any. The compiler then leaves out what
+/// decides where the map ends, which is most of the instructions.
+template <typename T, int ROWS>
 void depthwise_pairs(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
                      const T* ahead) {
+  const int height = ROWS ? ROWS : in.height, first = ROWS ? 0 : first_row, count = ROWS ? ROWS : rows;
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
   const Vector<T> start = broadcast(bias);
-  PairWindow<T> window(in.data, in.height, first_row);
-  for (int row = 0; row < rows; row += 2, window.advance()) {
+  PairWindow<T> window(in.data, height, first);
+#pragma GCC unroll 4
+  for (int row = 0; row < count; row += 2, window.advance()) {
     const int at = row * kPairWidth<T>;
-    __builtin_prefetch(in.ahead + first_row * kPairWidth<T> + at);
+    __builtin_prefetch(in.ahead + first * kPairWidth<T> + at);
     if (ahead) __builtin_prefetch(ahead + at, 1);
-    store_first(out + at, convolve_pair(window, w, start), smaller(rows - row, 2) * kPairWidth<T>);
+    store_pair(out + at, convolve_pair(window, w, start), count - row);
   }
 }
 
@@ -153,9 +169,9 @@ inline void direct_pairs(const Plane<T>* in, int inputs, int y, int rows, const 
 
 /// sum += the products of the pair y of the input and the gradients that met it.
 template <typename T>
-ALWAYS_INLINE void add_products(const Plane<T>& in, int y, const PairWindow<T>& dy, Vector<T>* sum) {
+ALWAYS_INLINE void add_products(const Plane<T>& in, int height, int y, const PairWindow<T>& dy, Vector<T>* sum) {
   __builtin_prefetch(in.ahead + y * kPairWidth<T>);
-  const Vector<T> middle = load_pair(in.data, in.height, y);
+  const Vector<T> middle = load_pair(in.data, height, y);
   const Vector<T> x[3] = {shift_pair<T, 0>(middle), middle, shift_pair<T, 2>(middle)};
 #pragma GCC unroll 3
   for (int kx = 0; kx < 3; ++kx) {
@@ -170,23 +186,26 @@ template <typename T>
 void weight_gradient_pairs(const Plane<T>& in, const T* out_diff, Vector<T>* place) {
   Vector<T> sum[9] = {};
   PairWindow<T> dy(out_diff, in.height, 0);
-  for (int y = 0; y < in.height; y += 2, dy.advance()) add_products(in, y, dy, sum);
+  for (int y = 0; y < in.height; y += 2, dy.advance()) add_products(in, in.height, y, dy, sum);
   put_sums<T>(sum, true, place);
 }
 
 /// Both gradients of one channel of a depthwise stage whose output is `height` high: to its weights, as
-/// weight_gradient_1, and to its input. Meanwhile the caches begin to fetch as much from `ahead`; null: nothing.
-template <typename T>
-void depthwise_pairs_backward(const Plane<T>& in, const T* out_diff, int height, const T* weight, Vector<T>* place,
+/// weight_gradient_1, and to its input. Meanwhile the caches begin to fetch as much from `ahead`; null: nothing. ROWS:
+/// as for depthwise_pairs.
+template <typename T, int ROWS>
+void depthwise_pairs_backward(const Plane<T>& in, const T* out_diff, int out_height, const T* weight, Vector<T>* place,
                               T* in_diff, const Finish<T>& finish, const T* ahead) {
+  const int height = ROWS ? ROWS : out_height;
   Vector<T> turned[9], sum[9] = {};
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) turned[t] = broadcast(weight[8 - t]);
   PairWindow<T> dy(out_diff, height, 0);
+#pragma GCC unroll 4
   for (int y = 0; y < height; y += 2, dy.advance()) {
     T* to = in_diff + y * kPairWidth<T>;
     if (ahead) __builtin_prefetch(ahead + y * kPairWidth<T>, 1);
-    add_products(in, y, dy, sum);
+    add_products(in, height, y, dy, sum);
     const Vector<T> dx = convolve_pair(dy, turned, Vector<T>{});
     if (y + 1 < height) {
       store(to, finished<T, true>(finish, dx, to, 0));

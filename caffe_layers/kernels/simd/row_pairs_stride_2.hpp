@@ -1,7 +1,8 @@
 #pragma once
 
 // As row_pairs.hpp with stride 2: two output rows in a vector, from input rows that are a whole vector each. What a
-// kernel's row meets are the even and the odd pixels of two input rows, two apart.
+// kernel's row meets are the even and the odd pixels of two input rows, two apart: in pair order (lanes.hpp), but for
+// direct_pairs_stride_2.
 
 #include "caffe_layers/kernels/simd/row_pairs.hpp"
 
@@ -12,6 +13,24 @@ namespace {
 template <typename T>
 ALWAYS_INLINE Vector<T> load_line(const Plane<T>& plane, int y) {
   return y < 0 || y >= plane.height ? Vector<T>{} : load(plane.data + static_cast<ptrdiff_t>(y) * kLanes<T>);
+}
+
+/// shift_pair of a vector in pair order; the result is not.
+template <typename T, int KX>
+ALWAYS_INLINE Vector<T> shift_from_pair_order(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) {
+    const int source = shifted_from<T, KX>(lane);
+    from[lane] = source == kLanes<T> ? source : pair_lane<T>(source);
+  }
+  return __builtin_shuffle(x, Vector<T>{}, from);
+}
+/// shift_pair into pair order.
+template <typename T, int KX>
+ALWAYS_INLINE Vector<T> shift_to_pair_order(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[pair_lane<T>(lane)] = shifted_from<T, KX>(lane);
+  return __builtin_shuffle(x, Vector<T>{}, from);
 }
 
 /// Goes down a plane, two output rows at a time: the first reads lines 0 to 2, the second lines 2 to 4.
@@ -32,8 +51,8 @@ class LineWindow {
     y_ += 4;
   }
   /// What the middle and the right column of the kernel's row ky meet.
-  ALWAYS_INLINE Vector<T> even(int ky) const { return even_pixels<T>(line_[ky], line_[ky + 2]); }
-  ALWAYS_INLINE Vector<T> odd(int ky) const { return odd_pixels<T>(line_[ky], line_[ky + 2]); }
+  ALWAYS_INLINE Vector<T> even(int ky) const { return every_second<T, 0>(line_[ky], line_[ky + 2]); }
+  ALWAYS_INLINE Vector<T> odd(int ky) const { return every_second<T, 1>(line_[ky], line_[ky + 2]); }
 
  private:
   Vector<T> line_[5];
@@ -41,15 +60,26 @@ class LineWindow {
   int y_;
 };
 
-/// As depthwise with stride 2. The sum of the kernel's left column is shifted, not its inputs.
-template <typename T>
+/// A plane of which the compiler knows that it has twice ROWS rows; 0: it does not.
+template <int ROWS, typename T>
+ALWAYS_INLINE Plane<T> with_rows(Plane<T> plane) {
+  if (ROWS) plane.height = 2 * ROWS;
+  return plane;
+}
+
+/// As depthwise with stride 2. The sum of the kernel's left column is shifted, not its inputs. ROWS: as for
+/// depthwise_pairs, of the output; the input has twice as many.
+template <typename T, int ROWS>
 void depthwise_pairs_stride_2(const Plane<T>& in, int first_row, int rows, int, const T* weight, T bias, T* out,
                               const T* ahead) {
+  const Plane<T> plane = with_rows<ROWS>(in);
+  const int count = ROWS ? ROWS : rows;
   Vector<T> w[9];
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) w[t] = broadcast(weight[t]);
-  LineWindow<T> x(in, first_row);
-  for (int row = 0; row < rows; row += 2) {
+  LineWindow<T> x(plane, ROWS ? 0 : first_row);
+#pragma GCC unroll 4
+  for (int row = 0; row < count; row += 2) {
     const int at = row * kPairWidth<T>;
     x.advance();
     if (ahead) __builtin_prefetch(ahead + at, 1);
@@ -61,8 +91,8 @@ void depthwise_pairs_stride_2(const Plane<T>& in, int first_row, int rows, int, 
       middle += w[3 * ky + 1] * x.even(ky);
       right += w[3 * ky + 2] * odd;
     }
-    const Vector<T> sum = middle + right + shift_pair<T, 0>(left);
-    store_first(out + at, sum, smaller(rows - row, 2) * kPairWidth<T>);
+    const Vector<T> sum = from_pair_order<T>(middle + right) + shift_from_pair_order<T, 0>(left);
+    store_pair(out + at, sum, count - row);
   }
 }
 
@@ -104,10 +134,12 @@ struct PairCorner {
   Vector<T> here, right, below, right_below;
 
   ALWAYS_INLINE PairCorner(const T* out_diff, int height, int y)
-      : here(load_pair(out_diff, height, y)),
-        right(shift_pair<T, 2>(here)),
-        below(load_pair(out_diff, height, y + 1)),
-        right_below(shift_pair<T, 2>(below)) {}
+      : PairCorner(load_pair(out_diff, height, y), load_pair(out_diff, height, y + 1)) {}
+  ALWAYS_INLINE PairCorner(Vector<T> pair, Vector<T> pair_below)
+      : here(to_pair_order<T>(pair)),
+        right(shift_to_pair_order<T, 2>(pair)),
+        below(to_pair_order<T>(pair_below)),
+        right_below(shift_to_pair_order<T, 2>(pair_below)) {}
 
   /// sum[9] += the pair's share of the gradients of the weights.
   ALWAYS_INLINE void add_products(const LineWindow<T>& x, Vector<T>* sum) const {
@@ -133,16 +165,16 @@ struct PairCorner {
   }
 };
 
-/// Rows y .. y + 3 of an input plane `height` high from the sums of add_input.
-template <typename T>
+/// Rows y .. y + 3 of an input plane `height` high from the sums of add_input. FINISHES: whether finish.any().
+template <typename T, bool FINISHES>
 ALWAYS_INLINE void store_lines(const Vector<T>* sum, int y, int height, T* in_diff, const Finish<T>& finish) {
   T* to = in_diff + static_cast<ptrdiff_t>(y) * kLanes<T>;
 #pragma GCC unroll 4
   for (int row = 0; row < 4; ++row, to += kLanes<T>) {
     if (y + row >= height) return;
     const Vector<T> even = sum[row % 2 * 2], odd = sum[row % 2 * 2 + 1];
-    const Vector<T> line = row < 2 ? interleave<T, 0, false>(even, odd) : interleave<T, 1, false>(even, odd);
-    store(to, finished<T, true>(finish, line, to, 0), finish.streamed);
+    const Vector<T> line = row < 2 ? interleave<T, 0>(even, odd) : interleave<T, 1>(even, odd);
+    store(to, FINISHES ? finished<T, true>(finish, line, to, 0) : line, finish.streamed);
   }
 }
 
@@ -170,16 +202,19 @@ void transposed_pairs(const Plane<T>* out_diff, int outputs, const T* weight, in
     for (int o = 0; o < outputs; ++o) {
       PairCorner<T>(out_diff[o].data, out_diff->height, y).add_input(weight + o * weight_stride, sum);
     }
-    store_lines(sum, 2 * y, height, in_diff, finish);
+    store_lines<T, false>(sum, 2 * y, height, in_diff, finish);
   }
 }
 
 /// As depthwise_pairs_backward.
-template <typename T>
-void depthwise_pairs_backward_stride_2(const Plane<T>& in, const T* out_diff, int height, const T* weight,
+template <typename T, int ROWS, bool FINISHES>
+void depthwise_pairs_backward_stride_2(const Plane<T>& in, const T* out_diff, int out_height, const T* weight,
                                        Vector<T>* place, T* in_diff, const Finish<T>& finish, const T* ahead) {
+  const Plane<T> plane = with_rows<ROWS>(in);
+  const int height = ROWS ? ROWS : out_height;
   Vector<T> sum[9] = {};
-  LineWindow<T> x(in, 0);
+  LineWindow<T> x(plane, 0);
+#pragma GCC unroll 4
   for (int y = 0; y < height; y += 2) {
     if (ahead) fetch_run<false>(ahead + static_cast<ptrdiff_t>(2 * y) * kLanes<T>, 4 * kLanes<T>);
     x.advance();
@@ -187,7 +222,7 @@ void depthwise_pairs_backward_stride_2(const Plane<T>& in, const T* out_diff, in
     dy.add_products(x, sum);
     Vector<T> dx[4] = {};
     dy.add_input(weight, dx);
-    store_lines(dx, 2 * y, in.height, in_diff, finish);
+    store_lines<T, FINISHES>(dx, 2 * y, plane.height, in_diff, finish);
   }
   put_sums<T>(sum, true, place);
 }
