@@ -6,9 +6,9 @@
 namespace caffe_layers {
 namespace {
 
-/// Tensors from this size on are written past the caches: a line that is written whole need not be read first, which is a
-/// third of a copy's traffic, and in a net the memory written to was last used so long ago that it is in no cache. The
-/// next layer would find a small tensor there, but fetches it while it computes.
+/// Tensors from this size on are written past the caches: a line that is written whole need not be read first, which is
+/// a third of a copy's traffic, and in a net the memory written to was last used so long ago that it is in no cache.
+/// The next layer would find a small tensor there, but fetches it while it computes.
 constexpr int kStreamedBytes = 2 << 20;
 
 /// Makes what this thread streamed visible to the others.

@@ -59,7 +59,8 @@ inline Vector<T> odd_pixels(Vector<T> a, Vector<T> b) {
   return every_second<T, 1, false>(a, b);
 }
 
-/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; `even` and `odd` are in pair order.
+/// The first (HALF 0) or second (1) kLanes of even[0], odd[0], even[1], odd[1], ...; `even` and `odd` are in pair
+/// order.
 template <typename T, int HALF>
 inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   typename VectorOf<T>::Index from = {};
