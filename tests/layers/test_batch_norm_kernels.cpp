@@ -118,7 +118,7 @@ void CompareWithReference() {
 TEST(BatchNormKernelsTest, TestFloatEqualsReference) { CompareWithReference<float>(); }
 TEST(BatchNormKernelsTest, TestDoubleEqualsReference) { CompareWithReference<double>(); }
 
-/// A tensor too large for the caches is written past them; where it does not start at a vector, it is not.
+/// A large tensor is written past the caches; where it does not start at a vector, it is not.
 TEST(BatchNormKernelsTest, TestLargeTensorsEqualReference) {
   const BatchNormShape shape = {33, 64, 1024};
   const size_t count = size_t(shape.num) * shape.channels * shape.spatial;

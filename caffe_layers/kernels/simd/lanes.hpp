@@ -66,7 +66,7 @@ inline Vector<T> interleave(Vector<T> even, Vector<T> odd) {
   typename VectorOf<T>::Index from = {};
   for (int lane = 0; lane < kLanes<T>; ++lane) {
     const int pixel = (HALF * kLanes<T> + lane) / 2;
-    from[lane] = pair_lane<T>(pixel) + (lane % 2 ? kLanes<T> : 0);
+    from[lane] = pair_lane<T>(pixel) + lane % 2 * kLanes<T>;
   }
   return __builtin_shuffle(even, odd, from);
 }
