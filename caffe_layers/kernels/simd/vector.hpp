@@ -63,8 +63,8 @@ inline void stream(T* to, Vector<T> value) {
 }
 #endif
 
-/// Whether results go to `tensor`, of `values` values, with stream: it has kStreamedBytes, and the vectors of a run, the
-/// values that are written without a gap, are whole lines.
+/// Whether results go to `tensor`, of `values` values, with stream: it has kStreamedBytes, and the vectors of a run,
+/// the values that are written without a gap, are whole lines.
 template <typename T>
 inline bool is_streamed(const T* tensor, ptrdiff_t values, int run) {
   const ptrdiff_t bytes = values * static_cast<ptrdiff_t>(sizeof(T));
