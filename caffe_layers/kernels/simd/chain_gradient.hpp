@@ -93,6 +93,21 @@ void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wa
   if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
 }
 
+/// While an image's weight gradients are computed, the bottom of the next, at `next` (null: there is none), if the
+/// first stage would wait for it.
+template <typename T>
+FetchMeanwhile<T> fetch_bottom(const FusedChain& chain, const FusedGradients<T>& gradients, const T* next) {
+  const FusedStage& first = chain.stages[0];
+  const bool small = is_small<T>(static_cast<ptrdiff_t>(first.out_height) * first.out_width);
+  if (!next || !is_spatial(first) || !small) return {};
+  ptrdiff_t work = 0;
+  for (int s = 0; s < chain.num_stages; ++s) {
+    const FusedStage& stage = chain.stages[s];
+    if (gradients.weight[s] && !is_spatial(stage)) work += weight_count(stage) * stage.out_height * stage.out_width;
+  }
+  return {next, static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width, work};
+}
+
 /// One call of backward.
 template <typename T>
 struct ChainBackward {
@@ -133,7 +148,10 @@ struct ChainBackward {
     }
     for (ptrdiff_t n = parts.begin(part); n < parts.begin(part + 1); ++n) {
       Image<T> image = {chain, parameters, shared, scratch};
-      const ptrdiff_t bottom_at = n * first.in_channels * image.bottom_pitch();
+      const ptrdiff_t bottom_size = first.in_channels * image.bottom_pitch(), bottom_at = n * bottom_size;
+      const bool last_one = n + 1 == parts.begin(part + 1);
+      FetchMeanwhile<T> fetch = fetch_bottom(chain, gradients, last_one ? nullptr : bottom + bottom_at + bottom_size);
+      image.fetch = &fetch;
       image.rows = last.out_height;
       image.bottom_finish = finish;
       image.bottom = bottom + bottom_at;

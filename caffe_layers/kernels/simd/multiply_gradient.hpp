@@ -32,7 +32,8 @@ ALWAYS_INLINE void add_values(T* to, const T* from) {
 
 template <typename T, int OUTPUTS, int INPUTS>
 inline void gradient_block(const Region& region, const T* const* in, const T* const* out_diff, T* weight_diff,
-                           int inputs) {
+                           int inputs, FetchMeanwhile<T>* fetch) {
+  fetch->add(static_cast<ptrdiff_t>(OUTPUTS) * INPUTS * region.rows * region.width);
   Vector<T> sum[OUTPUTS * INPUTS] = {};
   const auto accumulate = [&](const Vector<T>* x, const Vector<T>* dy) {
 #pragma GCC unroll 4
@@ -71,23 +72,23 @@ inline void gradient_block(const Region& region, const T* const* in, const T* co
 /// From input i on: as many full blocks as there are, then blocks half as wide, and so on.
 template <typename T, int OUTPUTS, int INPUTS>
 inline void gradient_rows(const Region& region, int inputs, int i, const T* const* in, const T* const* out_diff,
-                          T* weight_diff) {
+                          T* weight_diff, FetchMeanwhile<T>* fetch) {
   for (; i + INPUTS <= inputs; i += INPUTS) {
-    gradient_block<T, OUTPUTS, INPUTS>(region, in + i, out_diff, weight_diff + i, inputs);
+    gradient_block<T, OUTPUTS, INPUTS>(region, in + i, out_diff, weight_diff + i, inputs, fetch);
   }
-  if constexpr (INPUTS > 1) gradient_rows<T, OUTPUTS, INPUTS / 2>(region, inputs, i, in, out_diff, weight_diff);
+  if constexpr (INPUTS > 1) gradient_rows<T, OUTPUTS, INPUTS / 2>(region, inputs, i, in, out_diff, weight_diff, fetch);
 }
 
 /// The same for outputs, from output o on.
 template <typename T, int OUTPUTS>
 inline void gradient_columns(const Region& region, int inputs, const T* const* in, int outputs, int o,
-                             const T* const* out_diff, T* weight_diff) {
+                             const T* const* out_diff, T* weight_diff, FetchMeanwhile<T>* fetch) {
   for (; o + OUTPUTS <= outputs; o += OUTPUTS) {
     gradient_rows<T, OUTPUTS, kGradientInputs<T, OUTPUTS>>(region, inputs, 0, in, out_diff + o,
-                                                           weight_diff + o * inputs);
+                                                           weight_diff + o * inputs, fetch);
   }
   if constexpr (OUTPUTS > 1) {
-    gradient_columns<T, OUTPUTS / 2>(region, inputs, in, outputs, o, out_diff, weight_diff);
+    gradient_columns<T, OUTPUTS / 2>(region, inputs, in, outputs, o, out_diff, weight_diff, fetch);
   }
 }
 
@@ -193,9 +194,10 @@ inline int next_panel_block(int left) {
 /// The gradients of all outputs' weights for the panel's inputs.
 template <typename T, int VECTORS>
 inline void panel_gradients(int pixels, const T* panel, int columns, int outputs, const T* const* out_diff,
-                            ptrdiff_t out_at, T* weight_diff, int inputs) {
+                            ptrdiff_t out_at, T* weight_diff, int inputs, FetchMeanwhile<T>* fetch) {
   for (int o = 0, block; o < outputs; o += block) {
     block = next_panel_block<VECTORS>(outputs - o);
+    fetch->add(static_cast<ptrdiff_t>(block) * columns * pixels);
     const T* const* dy = out_diff + o;
     T* to = weight_diff + static_cast<ptrdiff_t>(o) * inputs;
     if (block == 8) panel_gradient<T, kOutputBlock, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
@@ -210,7 +212,7 @@ inline void panel_gradients(int pixels, const T* panel, int columns, int outputs
 /// that a block's sums are added up costs as much as some ten pixels.
 template <typename T, int VECTORS>
 void panels_gradient(const Region& region, const T* const* in, int columns, int outputs, const T* const* out_diff,
-                     T* weight_diff, int inputs) {
+                     T* weight_diff, int inputs, FetchMeanwhile<T>* fetch) {
   constexpr int kPixels = kPanel<T> / (VECTORS * kLanes<T>);
   const bool joined = region.out_pitch == region.width && region.width % kLanes<T> == 0;
   const int rows = joined ? larger(1, kPixels / region.width) : 1;
@@ -224,7 +226,7 @@ void panels_gradient(const Region& region, const T* const* in, int columns, int 
                                panel + r * pixels * VECTORS * kLanes<T>);
       }
       panel_gradients<T, VECTORS>(count * pixels, panel, columns, outputs, out_diff, row * region.out_pitch + column,
-                                  weight_diff, inputs);
+                                  weight_diff, inputs, fetch);
     }
   }
 }
@@ -232,11 +234,11 @@ void panels_gradient(const Region& region, const T* const* in, int columns, int 
 /// As gradient_columns, but with the inputs transposed: the sums then need no adding up over lanes.
 template <typename T>
 void transposed_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
-                         T* weight_diff) {
+                         T* weight_diff, FetchMeanwhile<T>* fetch) {
   for (int i = 0; i < inputs; i += 2 * kLanes<T>) {
     const int columns = smaller(2 * kLanes<T>, inputs - i);
     const auto run = columns > kLanes<T> ? panels_gradient<T, 2> : panels_gradient<T, 1>;
-    run(region, in + i, columns, outputs, out_diff, weight_diff + i, inputs);
+    run(region, in + i, columns, outputs, out_diff, weight_diff + i, inputs, fetch);
   }
 }
 
@@ -251,15 +253,22 @@ bool transposes(const Region& region, int inputs, int outputs) {
          8 * inputs >= eighths * round_up(inputs, kLanes<T>);
 }
 
-/// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i].
+/// weight_diff[o * inputs + i] += sum over the region's pixels of out_diff[o] in[i]. `fetch` goes on meanwhile.
+template <typename T>
+void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
+                       T* weight_diff, FetchMeanwhile<T>* fetch) {
+  if (transposes<T>(region, inputs, outputs)) {
+    transposed_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff, fetch);
+  } else {
+    gradient_columns<T, kGradientOutputs>(region, inputs, in, outputs, 0, out_diff, weight_diff, fetch);
+  }
+}
+
 template <typename T>
 void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
                        T* weight_diff) {
-  if (transposes<T>(region, inputs, outputs)) {
-    transposed_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff);
-  } else {
-    gradient_columns<T, kGradientOutputs>(region, inputs, in, outputs, 0, out_diff, weight_diff);
-  }
+  FetchMeanwhile<T> nothing;
+  multiply_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff, &nothing);
 }
 
 /// bias_diff[o] += sum over the region's pixels of out_diff[o].

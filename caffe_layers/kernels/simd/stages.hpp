@@ -8,6 +8,12 @@
 namespace caffe_layers {
 namespace {
 
+/// Whether a spatial stage computes planes of so many pixels faster than memory gives and takes what it needs.
+template <typename T>
+bool is_small(ptrdiff_t pixels) {
+  return pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096;
+}
+
 /// One image, or one band of it, on its way through the chain. Pointers that a pass does not need are null.
 template <typename T>
 struct Image {
@@ -22,9 +28,10 @@ struct Image {
   T* bottom_diff;
   Finish<T> bottom_finish;  ///< of bottom_diff
   bool top_streamed;
-  const T* bottom_ahead;  ///< of the image that comes after this one
-  int lines_ahead;        ///< of it with each line of the top
-  int first_row, rows;    ///< of the top; less than the whole only in chains without a second spatial stage
+  const T* bottom_ahead;     ///< of the image that comes after this one
+  int lines_ahead;           ///< of it with each line of the top
+  FetchMeanwhile<T>* fetch;  ///< of it in backward
+  int first_row, rows;       ///< of the top; less than the whole only in chains without a second spatial stage
 
   ptrdiff_t bottom_pitch() const {
     return static_cast<ptrdiff_t>(chain.stages[0].in_height) * chain.stages[0].in_width;
@@ -51,8 +58,7 @@ struct Image {
   /// that small ones each wait for memory.
   Ahead<T> top_diff_ahead(int s) const {
     const ptrdiff_t pixels = top_pitch(), all = chain.stages[chain.num_stages - 1].out_channels * pixels;
-    const bool small = pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096;
-    return top_diff && small ? Ahead<T>{top_diff, all / chain.stages[s].group} : Ahead<T>{};
+    return top_diff && is_small<T>(pixels) ? Ahead<T>{top_diff, all / chain.stages[s].group} : Ahead<T>{};
   }
   Finish<T> finish(int s) const {
     if (s < chain.num_stages - 1) return {};
@@ -125,12 +131,16 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const Region region = {1, pixels, 0, 0};
   const Finish<T> finish = s == 0 && image.bottom_finish.any() ? image.bottom_finish : Finish<T>{};
+  const bool in_memory = s == image.chain.num_stages - 1 && !is_small<T>(image.top_pitch());  // the output's gradient
   list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
     const T* const* dy = scratch.out_diff + g * outputs;
     const ptrdiff_t weights = static_cast<ptrdiff_t>(g) * inputs * outputs;
+    const int ahead = in_memory && g + 1 < stage.group ? outputs : 0;  // planes of the next group
+    for (int o = 0; o < ahead; ++o) fetch_run<false>(dy[outputs + o], pixels);
     if (gradients.weight[s]) {
-      multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights);
+      multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights,
+                           image.fetch);
     }
     if (gradients.bias[s]) bias_gradient<T>(region, outputs, dy, scratch.bias_diff[s] + g * outputs);
     if (input_wanted) {

@@ -95,13 +95,6 @@ ALWAYS_INLINE void start_sums(const T* bias, Vector<T> (*sum)[COUNT]) {
   }
 }
 
-/// The caches begin to fetch `pixels` values: the second level's, or if NEAR the first level's.
-template <bool NEAR, typename T>
-inline void fetch_run(const T* from, ptrdiff_t pixels) {
-  constexpr int kStep = kCacheLine / static_cast<int>(sizeof(T));
-  for (ptrdiff_t at = 0; at < pixels; at += kStep) __builtin_prefetch(from + at, 0, NEAR ? 3 : 2);
-}
-
 #if defined(__AVX512F__)
 constexpr int kRegisterBytes = 64;
 #elif defined(__AVX__)
