@@ -22,7 +22,7 @@ namespace caffe_layers {
 namespace {
 
 constexpr int kMaxBlock = 64;        // channels a thread keeps the sums of
-constexpr int kRunBytes = 16384;     // neighbouring channels are joined until one image has this much of them
+constexpr int kRunBytes = 16384;     // neighbouring channels are joined until an image has this much in all tensors
 constexpr int kBlocksPerThread = 8;  // or less than a run of each image, so that none waits long for the last
 constexpr int kSmall = 1 << 14;      // values for which waking threads does not pay
 
@@ -275,12 +275,12 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
 }
 
 /// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up
-/// nobody.
+/// nobody. `tensors`: those that work reads more than once.
 template <typename Pass, typename Work>
-void for_blocks(const Pass& p, Work work) {
+void for_blocks(const Pass& p, int tensors, Work work) {
   const BatchNormShape& shape = p.shape;
-  const size_t image_bytes = shape.spatial * sizeof(*p.x);
-  const int run = image_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / image_bytes), kMaxBlock);
+  const size_t channel_bytes = tensors * shape.spatial * sizeof(*p.x);
+  const int run = channel_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / channel_bytes), kMaxBlock);
   const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
   ptrdiff_t taken = 0;
 #pragma omp parallel if (parallel)
@@ -296,14 +296,14 @@ void for_blocks(const Pass& p, Work work) {
 
 template <typename T>
 void forward(const BatchNormForward<T>& p) {
-  for_blocks(p, forward_block<T>);
+  for_blocks(p, 1, forward_block<T>);
 }
 
 template <typename T>
 void backward(const BatchNormBackward<T>& p) {
-  if (!p.relu) return for_blocks(p, backward_block<T, Mask::kNone>);
-  if (!p.residual) return for_blocks(p, backward_block<T, Mask::kSignOfX>);
-  for_blocks(p, backward_block<T, Mask::kSignOfY>);
+  if (!p.relu) return for_blocks(p, 2, backward_block<T, Mask::kNone>);
+  if (!p.residual) return for_blocks(p, 2, backward_block<T, Mask::kSignOfX>);
+  for_blocks(p, 3, backward_block<T, Mask::kSignOfY>);
 }
 
 }  // namespace
