@@ -124,8 +124,8 @@ ALWAYS_INLINE void store_pairs(const Vector<T> (*sum)[PAIRS], int rows, T* const
   for (int o = 0; o < OUTPUTS; ++o) {
 #pragma GCC unroll 4
     for (int p = 0; p < PAIRS; ++p) {
-      const int wanted = smaller(rows - 2 * p, 2) * kPairWidth<T>;
-      if (wanted > 0) store_first(out[o] + out_at + 2 * p * kPairWidth<T>, sum[o][p], wanted);
+      const int left = rows - 2 * p;
+      if (left > 0) store_pair(out[o] + out_at + 2 * p * kPairWidth<T>, sum[o][p], left);
     }
   }
 }
