@@ -4,6 +4,7 @@
 
 #include "caffe_layers/kernels/group_convolution_fused.hpp"
 #include "caffe_layers/kernels/simd/depthwise.hpp"
+#include "caffe_layers/kernels/simd/fetch.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
 #include "caffe_layers/kernels/simd/row_pairs_stride_2.hpp"
 

@@ -3,7 +3,6 @@
 // The two micro-kernels. Both see a group convolution as a matrix product over lists of channel planes, so that a
 // permutation, and the shifts of a 3x3 kernel, are only other pointers in the list.
 
-#include "caffe_layers/kernels/simd/fetch.hpp"
 #include "caffe_layers/kernels/simd/finish.hpp"
 
 namespace caffe_layers {

@@ -2,6 +2,7 @@
 
 // The gradients of a matrix product over lists of channel planes (multiply.hpp) to its weights and biases.
 
+#include "caffe_layers/kernels/simd/fetch.hpp"
 #include "caffe_layers/kernels/simd/multiply.hpp"
 
 namespace caffe_layers {

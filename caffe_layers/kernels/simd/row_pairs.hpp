@@ -3,7 +3,6 @@
 // 3x3 with stride 1 and a border of one zero on maps half as wide as a vector, which are AVX-512's on the paper's last
 // stage: a vector holds two rows. A kernel's row then reads the pair of rows that begins one higher or lower.
 
-#include "caffe_layers/kernels/simd/fetch.hpp"
 #include "caffe_layers/kernels/simd/finish.hpp"
 #include "caffe_layers/kernels/simd/weight_sums.hpp"
 #include "caffe_layers/kernels/simd/window.hpp"

@@ -4,6 +4,7 @@
 // kernel's row meets are the even and the odd pixels of two input rows, two apart: in pair order (lanes.hpp), but for
 // direct_pairs_stride_2.
 
+#include "caffe_layers/kernels/simd/fetch.hpp"
 #include "caffe_layers/kernels/simd/row_pairs.hpp"
 
 namespace caffe_layers {
