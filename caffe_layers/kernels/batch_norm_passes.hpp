@@ -275,7 +275,7 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
 }
 
 /// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up
-/// nobody. `tensors`: those that work reads more than once.
+/// nobody. `tensors`: those that work wants in the caches from one of its passes to the next, at most.
 template <typename Pass, typename Work>
 void for_blocks(const Pass& p, int tensors, Work work) {
   const BatchNormShape& shape = p.shape;
