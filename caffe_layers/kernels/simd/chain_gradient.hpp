@@ -124,7 +124,7 @@ struct ChainBackward {
       const int s = static_cast<int>(job / chain.threads), slice = static_cast<int>(job % chain.threads);
       const FusedStage& stage = chain.stages[s];
       if (is_strided<T>(stage) || !wants_input(gradients, want, s)) return;
-      const bool by_channel = is_direct<T>(stage) || !is_spatial(stage);
+      const bool by_channel = is_direct<T>(stage) || is_packed<T>(stage) || !is_spatial(stage);
       const ptrdiff_t count = by_channel ? stage.in_channels : stage.group;
       const int first = static_cast<int>(count * slice / chain.threads);
       const int last = static_cast<int>(count * (slice + 1) / chain.threads);

@@ -90,6 +90,11 @@ void spatial_stage(const Image<T>& image, int s) {
     list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
     const auto run = stage.group_inputs == 2 ? strided_forward<T, 2> : strided_forward<T, 4>;
     run(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
+  } else if (is_packed<T>(stage)) {
+    list_planes(image.input(s, 0), stage.in_channels, image.scratch.in);
+    list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
+    packed_forward(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s),
+                   scratch);
   } else if (is_direct_forward<T>(stage)) {
     const auto run = stage.stride == 1 ? direct_forward<T, 1> : direct_forward<T, 2>;
     run(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
@@ -163,6 +168,10 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
     const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
     run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
         input_wanted ? scratch.in_diff : nullptr, finish.streamed);
+  } else if (is_packed<T>(stage)) {
+    list_gradient_planes(image, gradients, input_wanted, s, 0);
+    packed_backward<T>(stage, scratch.in, scratch.out_diff, image.shared.transposed[s], weight_diff,
+                       input_wanted ? scratch.in_diff : nullptr, finish.streamed, scratch.spatial);
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],

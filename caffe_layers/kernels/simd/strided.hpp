@@ -8,14 +8,17 @@
 namespace caffe_layers {
 namespace {
 
-/// On even maps of which whole vectors, or pairs of rows, can be made.
+/// 1x1 with stride 2 on even maps of which whole vectors, or pairs of rows, can be made.
 template <typename T>
-bool is_strided(const FusedStage& stage) {
+bool takes_every_second(const FusedStage& stage) {
   const int width = stage.out_width, height = stage.out_height;
   const bool even = stage.in_width == 2 * width && stage.in_height == 2 * height;
   const bool vectors = width % kLanes<T> == 0 || (width == kPairWidth<T> && height % 2 == 0);
-  const bool inputs = stage.group_inputs == 2 || stage.group_inputs == 4;
-  return stage.kernel == 1 && stage.stride == 2 && stage.pad == 0 && inputs && even && vectors;
+  return stage.kernel == 1 && stage.stride == 2 && stage.pad == 0 && even && vectors;
+}
+template <typename T>
+bool is_strided(const FusedStage& stage) {
+  return takes_every_second<T>(stage) && (stage.group_inputs == 2 || stage.group_inputs == 4);
 }
 
 /// Where the pixels of output q, q + 1, ... (row after row) lie in a plane of the input: those of the second half

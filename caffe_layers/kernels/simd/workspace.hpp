@@ -4,8 +4,7 @@
 
 #include <omp.h>
 
-#include "caffe_layers/kernels/simd/spatial.hpp"
-#include "caffe_layers/kernels/simd/strided.hpp"
+#include "caffe_layers/kernels/simd/packed.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -134,6 +133,11 @@ SpatialScratch<T> take_spatial(Arena* arena, const FusedChain& chain, bool backw
     if (!is_spatial(stage)) continue;
     width = larger(width, larger(stage.in_width, stage.out_width));
     if (is_direct<T>(stage) || is_strided<T>(stage)) continue;
+    if (is_packed<T>(stage)) {
+      channels = larger(channels, stage.group_inputs);
+      split = larger(split, stage.group_inputs * packed_pitch<T>(stage));
+      continue;
+    }
     const int count = stage.kernel * stage.kernel;
     taps = larger(taps, count);
     channels = larger(channels, larger(stage.group_inputs, stage.group_outputs) * count);
