@@ -158,6 +158,9 @@ struct ChainBackward {
       image.top_diff = top_diff + n * last.out_channels * image.top_pitch();
       backward_image(image, gradients, want, gradients.bottom ? gradients.bottom + bottom_at : nullptr);
     }
+    for (int s = 0; s < chain.num_stages; ++s) {
+      if (gradients.weight[s] && is_small_3x3<T>(chain.stages[s])) outputs_first(chain.stages[s], sums.weight[s]);
+    }
     end_streams();
   }
 

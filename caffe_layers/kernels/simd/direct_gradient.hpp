@@ -3,6 +3,7 @@
 // The gradients of the stages of direct.hpp.
 
 #include "caffe_layers/kernels/simd/depthwise_gradient.hpp"
+#include "caffe_layers/kernels/simd/small_maps_gradient.hpp"
 
 namespace caffe_layers {
 namespace {
@@ -206,9 +207,9 @@ void direct_input_gradient(const FusedStage& stage, const Planes<const T>& out_d
   }
 }
 
-/// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: from
-/// transpose_direct_weights. What is added to in_diff may lie there, and some pixels are computed twice: such results
-/// go by way of `planes`, for one group.
+/// weight_diff += (if is_small_3x3 in another order, until outputs_first) and in_diff = the gradients of one image;
+/// either may be null. `transposed`: from transpose_weight_rows. What is added to in_diff may lie there, and some
+/// pixels are computed twice: such results go by way of `planes`, for one group.
 template <typename T>
 void direct_backward(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
                      const T* weight, const T* transposed, T* weight_diff, const Planes<T>& in_diff,
@@ -219,8 +220,10 @@ void direct_backward(const FusedStage& stage, const Planes<const T>& in, const P
     return depthwise_gradients(stage, together, in, out_diff, weight, in_diff, finish, &sums);
   }
   const int inputs = stage.group_inputs, pixels = stage.in_height * stage.in_width;
+  const bool small = is_small_3x3<T>(stage);
+  if (weight_diff && small) small_weight_gradient(stage, in, out_diff, weight_diff);
   for (int g = 0; g < stage.group; ++g) {
-    if (weight_diff) direct_weight_gradient(stage, in, out_diff, g, &sums);
+    if (weight_diff && !small) direct_weight_gradient(stage, in, out_diff, g, &sums);
     if (!in_diff.data) continue;
     const int first = g * inputs;
     const T* ahead = plane_ahead(in_diff, first, stage.in_channels, pixels);

@@ -94,24 +94,26 @@ inline void gradient_columns(const Region& region, int inputs, const T* const* i
 }
 
 /// Lanes whose index has bit STEP set change places: those of `a` with those STEP lower of `b`.
-template <typename T, int STEP>
-ALWAYS_INLINE void exchange(Vector<T>* a, Vector<T>* b) {
-  typename VectorOf<T>::Index low = {}, high = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) {
-    low[lane] = lane & STEP ? kLanes<T> + lane - STEP : lane;
-    high[lane] = lane & STEP ? kLanes<T> + lane : lane + STEP;
+template <typename T, int STEP, typename V>
+ALWAYS_INLINE void exchange(V* a, V* b) {
+  constexpr int kCount = sizeof(V) / sizeof(T);
+  typename VectorOf<T, sizeof(V)>::Index low = {}, high = {};
+  for (int lane = 0; lane < kCount; ++lane) {
+    low[lane] = lane & STEP ? kCount + lane - STEP : lane;
+    high[lane] = lane & STEP ? kCount + lane : lane + STEP;
   }
-  const Vector<T> first = __builtin_shuffle(*a, *b, low);
+  const V first = __builtin_shuffle(*a, *b, low);
   *b = __builtin_shuffle(*a, *b, high);
   *a = first;
 }
 
-/// kLanes vectors: lane l of vector i becomes lane i of vector l.
-template <typename T, int STEP = 1>
-inline void transpose(Vector<T>* rows) {
-  if constexpr (STEP < kLanes<T>) {
+/// As many vectors of T as one has lanes: lane l of vector i becomes lane i of vector l.
+template <typename T, int STEP = 1, typename V>
+inline void transpose(V* rows) {
+  constexpr int kCount = sizeof(V) / sizeof(T);
+  if constexpr (STEP < kCount) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       if (!(i & STEP)) exchange<T, STEP>(rows + i, rows + i + STEP);
     }
     transpose<T, 2 * STEP>(rows);

@@ -23,19 +23,19 @@ namespace {
 
 constexpr int kCacheLine = 64;
 
-template <typename T>
+template <typename T, int BYTES = kVectorBytes>
 struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float Type __attribute__((vector_size(kVectorBytes)));
-  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(float)), may_alias));
-  typedef int Index __attribute__((vector_size(kVectorBytes)));
+template <int BYTES>
+struct VectorOf<float, BYTES> {
+  typedef float Type __attribute__((vector_size(BYTES)));
+  typedef float Unaligned __attribute__((vector_size(BYTES), aligned(sizeof(float)), may_alias));
+  typedef int Index __attribute__((vector_size(BYTES)));
 };
-template <>
-struct VectorOf<double> {
-  typedef double Type __attribute__((vector_size(kVectorBytes)));
-  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(sizeof(double)), may_alias));
-  typedef long long Index __attribute__((vector_size(kVectorBytes)));  // NOLINT: as wide as a double
+template <int BYTES>
+struct VectorOf<double, BYTES> {
+  typedef double Type __attribute__((vector_size(BYTES)));
+  typedef double Unaligned __attribute__((vector_size(BYTES), aligned(sizeof(double)), may_alias));
+  typedef long long Index __attribute__((vector_size(BYTES)));  // NOLINT: as wide as a double
 };
 
 template <typename T>
