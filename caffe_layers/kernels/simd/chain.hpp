@@ -118,8 +118,7 @@ void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, ptrdif
   if (top.residual) image.residual = top.residual + top_at;
   const bool fetch = n < next_n && next_n < chain.batch && top_size <= bottom_size;
   image.bottom_ahead = fetch ? bottom + next_n * bottom_size : nullptr;
-  const bool fits = bottom_size * static_cast<ptrdiff_t>(sizeof(T)) <= 524288;  // half of a second-level cache
-  image.lines_ahead = fits && bottom_size >= 2 * top_size ? 2 : 1;
+  image.lines_ahead = fits_half_cache<T>(bottom_size) && bottom_size >= 2 * top_size ? 2 : 1;
   run_forward(image);
 }
 

@@ -93,19 +93,15 @@ void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wa
   if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
 }
 
-/// While an image's weight gradients are computed, the bottom of the next, at `next` (null: there is none), if the
-/// first stage would wait for it.
+/// Multiply-adds of the gradients of an image's 1x1 weights.
 template <typename T>
-FetchMeanwhile<T> fetch_bottom(const FusedChain& chain, const FusedGradients<T>& gradients, const T* next) {
-  const FusedStage& first = chain.stages[0];
-  const bool small = is_small<T>(static_cast<ptrdiff_t>(first.out_height) * first.out_width);
-  if (!next || !is_spatial(first) || !small) return {};
-  ptrdiff_t work = 0;
+ptrdiff_t weight_products(const FusedChain& chain, const FusedGradients<T>& gradients) {
+  ptrdiff_t result = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
-    if (gradients.weight[s] && !is_spatial(stage)) work += weight_count(stage) * stage.out_height * stage.out_width;
+    if (gradients.weight[s] && !is_spatial(stage)) result += weight_count(stage) * stage.out_height * stage.out_width;
   }
-  return {next, static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width, work};
+  return result;
 }
 
 /// One call of backward.
@@ -117,6 +113,21 @@ struct ChainBackward {
   const T *bottom, *top_diff;
   Wanted want;
   Finish<T> finish;
+  ptrdiff_t products;  ///< weight_products
+
+  /// What image n would wait for, while the one before is at its weight gradients: the top's gradient; on small maps,
+  /// where the pass over them is too short for its memory, the bottom.
+  FetchMeanwhile<T> fetch_image(ptrdiff_t n) const {
+    const FusedStage &first = chain.stages[0], &last = chain.stages[chain.num_stages - 1];
+    const ptrdiff_t top_pixels = static_cast<ptrdiff_t>(last.out_height) * last.out_width;
+    if (!is_small<T>(top_pixels)) {
+      const ptrdiff_t size = last.out_channels * top_pixels;
+      return {top_diff + n * size, size, products};
+    }
+    if (!is_spatial(first)) return {};
+    const ptrdiff_t size = static_cast<ptrdiff_t>(first.in_channels) * first.in_height * first.in_width;
+    return {bottom + n * size, size, products};
+  }
 
   /// Weights as the gradients to the inputs need them; called by all threads.
   void transpose_weights(const Shared<T>& shared, const SpatialScratch<T>& scratch, CommonJobs* jobs) const {
@@ -150,7 +161,7 @@ struct ChainBackward {
       Image<T> image = {chain, parameters, shared, scratch};
       const ptrdiff_t bottom_size = first.in_channels * image.bottom_pitch(), bottom_at = n * bottom_size;
       const bool last_one = n + 1 == parts.begin(part + 1);
-      FetchMeanwhile<T> fetch = fetch_bottom(chain, gradients, last_one ? nullptr : bottom + bottom_at + bottom_size);
+      FetchMeanwhile<T> fetch = last_one ? FetchMeanwhile<T>() : fetch_image(n + 1);
       image.fetch = &fetch;
       image.rows = last.out_height;
       image.bottom_finish = finish;
@@ -179,8 +190,14 @@ void backward(const FusedChain& chain, const T* bottom, const FusedParameters<T>
   const ImageParts parts = memory.parts;
   const Shared<T> shared = memory.shared(workspace);
   const Wanted want = wanted(chain, gradients);
-  const ChainBackward<T> pass = {
-      chain, parameters, gradients, bottom, top_diff, want, bottom_finish(chain, bottom, gradients)};
+  const ChainBackward<T> pass = {chain,
+                                 parameters,
+                                 gradients,
+                                 bottom,
+                                 top_diff,
+                                 want,
+                                 bottom_finish(chain, bottom, gradients),
+                                 weight_products(chain, gradients)};
   CommonJobs transposed = {};
   ptrdiff_t taken = chain.threads;
 #pragma omp parallel num_threads(chain.threads)

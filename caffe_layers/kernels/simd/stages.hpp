@@ -14,6 +14,12 @@ bool is_small(ptrdiff_t pixels) {
   return pixels * static_cast<ptrdiff_t>(sizeof(T)) < 4096;
 }
 
+/// Whether so many values are at most half of a second-level cache of 1 MB.
+template <typename T>
+bool fits_half_cache(ptrdiff_t values) {
+  return values * static_cast<ptrdiff_t>(sizeof(T)) <= 524288;
+}
+
 /// One image, or one band of it, on its way through the chain. Pointers that a pass does not need are null.
 template <typename T>
 struct Image {
@@ -30,7 +36,7 @@ struct Image {
   bool top_streamed;
   const T* bottom_ahead;     ///< of the image that comes after this one
   int lines_ahead;           ///< of it with each line of the top
-  FetchMeanwhile<T>* fetch;  ///< of it in backward
+  FetchMeanwhile<T>* fetch;  ///< of it, or the top's gradient, in backward
   int first_row, rows;       ///< of the top; less than the whole only in chains without a second spatial stage
 
   ptrdiff_t bottom_pitch() const {
@@ -136,12 +142,13 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const int inputs = stage.group_inputs, outputs = stage.group_outputs;
   const Region region = {1, pixels, 0, 0};
   const Finish<T> finish = s == 0 && image.bottom_finish.any() ? image.bottom_finish : Finish<T>{};
-  const bool in_memory = s == image.chain.num_stages - 1 && !is_small<T>(image.top_pitch());  // the output's gradient
+  const bool last = s == image.chain.num_stages - 1;
+  const bool fetched = is_small<T>(image.top_pitch()) || fits_half_cache<T>(stage.out_channels * image.top_pitch());
   list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
     const T* const* dy = scratch.out_diff + g * outputs;
     const ptrdiff_t weights = static_cast<ptrdiff_t>(g) * inputs * outputs;
-    const int ahead = in_memory && g + 1 < stage.group ? outputs : 0;  // planes of the next group
+    const int ahead = last && !fetched && g + 1 < stage.group ? outputs : 0;  // planes of the next group
     for (int o = 0; o < ahead; ++o) fetch_run<false>(dy[outputs + o], pixels);
     if (gradients.weight[s]) {
       multiply_gradient<T>(region, inputs, scratch.in + g * inputs, outputs, dy, scratch.weight_diff[s] + weights,
