@@ -10,7 +10,8 @@
 namespace caffe_layers {
 namespace {
 
-/// Outputs of a vector: 8 floats in all of AVX2's or half of AVX-512's, of which two are added in the time of a whole.
+/// A vector of outputs: 8 floats, AVX2's whole vector or half of AVX-512's (of which some processors take two in the
+/// time of a whole).
 template <typename T>
 struct OutputsOf {
   static constexpr int kBytes = kVectorBytes < 32 ? kVectorBytes : 32, kCount = kBytes / static_cast<int>(sizeof(T));
@@ -25,6 +26,7 @@ constexpr int kSmallPixels = 64;  // of the output at most
 constexpr int kPadded = 18;       // rows and columns that an input has room for, with its border of one zero
 constexpr int kPaddedPixels = kPadded * kPadded;
 
+/// Whether a stage's weight gradients are made here; with 256 pixels they take as long as in direct_gradient.hpp.
 template <typename T>
 bool is_small_3x3(const FusedStage& stage) {
   return is_direct<T>(stage) && stage.group_outputs % OutputsOf<T>::kCount == 0 &&
@@ -91,7 +93,7 @@ void add_small_gradient(const FusedStage& stage, const T* padded, const T* panel
 template <typename T>
 void small_weight_gradient(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
                            T* sums) {
-  constexpr int kOutputs = OutputsOf<T>::kCount, kInputs = kVectorBytes == 64 ? 2 : 1;  // as registers hold sums of
+  constexpr int kOutputs = OutputsOf<T>::kCount, kInputs = kVectorBytes == 64 ? 2 : 1;  // 9 sums each, in registers
   const int inputs = stage.group_inputs, pixels = stage.out_height * stage.out_width;
   alignas(kCacheLine) T padded[kInputs * kPaddedPixels], panel[kSmallPixels * kOutputs];
   fill(padded, kInputs * kPaddedPixels, T(0));
