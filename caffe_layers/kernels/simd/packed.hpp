@@ -15,8 +15,8 @@ bool is_packed(const FusedStage& stage) {
   return takes_every_second<T>(stage) && !is_strided<T>(stage);
 }
 
-/// Rows of the output treated at once: their inputs take an eighth of a second-level cache of 1 MB. Even, for two may
-/// go into a vector.
+/// Rows of the output treated at once: as floats, their inputs take an eighth of a second-level cache of 1 MB. Even,
+/// for two may go into a vector.
 inline int packed_rows(const FusedStage& stage) {
   const int rows = 32768 / (stage.group_inputs * stage.out_width) / 2 * 2;
   return smaller(stage.out_height, larger(2, rows));

@@ -10,7 +10,7 @@ namespace {
 /// Scratch of one thread for one spatial stage.
 template <typename T>
 struct SpatialScratch {
-  T* split;           ///< max(group_inputs x input_split, group_outputs x output_split)
+  T* split;           ///< max(group_inputs x input_split, group_outputs x output_split), or packed.hpp's planes
   T* staging;         ///< planes in the split's pitch: group_outputs, or stride x group_inputs
   const T** taps;     ///< pointers: max(group_inputs, group_outputs) x kernel x kernel
   T* zeros;           ///< a row, for direct.hpp

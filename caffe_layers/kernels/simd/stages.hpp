@@ -91,16 +91,16 @@ void spatial_stage(const Image<T>& image, int s) {
   const int rows = band ? image.rows : stage.out_height;
   const T *weight = image.parameters.weight[s], *bias = image.parameters.bias[s];
   const SpatialScratch<T>& scratch = image.scratch.spatial;
-  if (is_strided<T>(stage)) {
-    list_planes(image.input(s, 0), stage.in_channels, image.scratch.in);
-    list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
+  if (takes_every_second<T>(stage)) {
+    const T** in = image.scratch.in;
+    T** out = image.scratch.out;
+    list_planes(image.input(s, 0), stage.in_channels, in);
+    list_planes(image.output(s, 0), stage.out_channels, out);
+    if (is_packed<T>(stage)) {
+      return packed_forward(stage, in, weight, bias, image.first_row, rows, out, image.finish(s), scratch);
+    }
     const auto run = stage.group_inputs == 2 ? strided_forward<T, 2> : strided_forward<T, 4>;
-    run(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s));
-  } else if (is_packed<T>(stage)) {
-    list_planes(image.input(s, 0), stage.in_channels, image.scratch.in);
-    list_planes(image.output(s, 0), stage.out_channels, image.scratch.out);
-    packed_forward(stage, image.scratch.in, weight, bias, image.first_row, rows, image.scratch.out, image.finish(s),
-                   scratch);
+    run(stage, in, weight, bias, image.first_row, rows, out, image.finish(s));
   } else if (is_direct_forward<T>(stage)) {
     const auto run = stage.stride == 1 ? direct_forward<T, 1> : direct_forward<T, 2>;
     run(stage, image.input(s, 0), weight, bias, image.first_row, rows, image.output(s, 0), image.finish(s),
@@ -143,6 +143,7 @@ void pointwise_stage_backward(const Image<T>& image, const FusedGradients<T>& gr
   const Region region = {1, pixels, 0, 0};
   const Finish<T> finish = s == 0 && image.bottom_finish.any() ? image.bottom_finish : Finish<T>{};
   const bool last = s == image.chain.num_stages - 1;
+  // The top's gradient: while the first stage was run again, or with the image before.
   const bool fetched = is_small<T>(image.top_pitch()) || fits_half_cache<T>(stage.out_channels * image.top_pitch());
   list_gradient_planes(image, gradients, input_wanted, s, at);
   for (int g = 0; g < stage.group; ++g) {
@@ -170,15 +171,16 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
   const Planes<const T> output_diff = image.output_diff(s, 0);
   const Finish<T> finish = s == 0 ? image.bottom_finish : Finish<T>{};
   T* weight_diff = gradients.weight[s] ? scratch.weight_diff[s] : nullptr;
-  if (is_strided<T>(stage)) {
+  if (takes_every_second<T>(stage)) {
     list_gradient_planes(image, gradients, input_wanted, s, 0);
-    const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
-    run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff,
-        input_wanted ? scratch.in_diff : nullptr, finish.streamed);
-  } else if (is_packed<T>(stage)) {
-    list_gradient_planes(image, gradients, input_wanted, s, 0);
-    packed_backward<T>(stage, scratch.in, scratch.out_diff, image.shared.transposed[s], weight_diff,
-                       input_wanted ? scratch.in_diff : nullptr, finish.streamed, scratch.spatial);
+    T** in_diff = input_wanted ? scratch.in_diff : nullptr;
+    if (is_packed<T>(stage)) {
+      packed_backward<T>(stage, scratch.in, scratch.out_diff, image.shared.transposed[s], weight_diff, in_diff,
+                         finish.streamed, scratch.spatial);
+    } else {
+      const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
+      run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff, in_diff, finish.streamed);
+    }
   } else if (is_direct<T>(stage)) {
     const Planes<T> input_diff = input_wanted ? image.input_diff(s, 0) : Planes<T>{nullptr, 0, nullptr};
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
