@@ -27,18 +27,20 @@ constexpr int kBlocksPerThread = 8;  // or less than a run of each image, so tha
 constexpr int kSmall = 1 << 14;      // values for which waking threads does not pay
 
 /// Neighbouring channels that a thread works on. `to_next`: from each to the channel to fetch for the block that the
-/// thread will probably take next; 0 if none is left, for to fetch another thread's would take them from it while it
+/// thread will probably take next; 0 if none is left: to fetch another thread's would take them from it while it
 /// writes.
 struct Block {
   int first, count, to_next;
 };
 
-inline size_t offset(const BatchNormShape& shape, int n, int c) {
-  return (size_t(n) * shape.channels + c) * shape.spatial;
+inline ptrdiff_t offset(const BatchNormShape& shape, int n, int c) {
+  return (ptrdiff_t(n) * shape.channels + c) * shape.spatial;
 }
 
 /// From a value of image n to that of the next image; 0 behind the last.
-inline size_t to_next_image(const BatchNormShape& shape, int n) { return n + 1 < shape.num ? offset(shape, 1, 0) : 0; }
+inline ptrdiff_t to_next_image(const BatchNormShape& shape, int n) {
+  return n + 1 < shape.num ? offset(shape, 1, 0) : 0;
+}
 
 inline double values_per_channel(const BatchNormShape& shape) { return double(shape.num) * shape.spatial; }
 
@@ -116,9 +118,9 @@ void normalise(const BatchNormForward<T>& p, const Block& block) {
   const Affines<T> norms(p, block);
   for (int n = 0; n < p.shape.num; ++n) {
     for (int k = 0; k < block.count; ++k) {
-      const size_t first = offset(p.shape, n, block.first + k);
+      const ptrdiff_t first = offset(p.shape, n, block.first + k);
       const T *x = p.x + first, *residual = p.residual + (kResidual ? first : 0);
-      const size_t ahead = to_next_image(p.shape, n), next_channels = offset(p.shape, 0, block.to_next);
+      const ptrdiff_t ahead = to_next_image(p.shape, n), next_channels = offset(p.shape, 0, block.to_next);
       T* y = p.y + first;
       const Affine<T> norm = norms.of[k];
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
@@ -171,7 +173,7 @@ struct Gradient {
   const T *x, *y, *y_diff;
   Affine<T> norm;
 
-  Gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, size_t first)
+  Gradient(const BatchNormBackward<T>& p, const Affine<T>& norm, ptrdiff_t first)
       : x(p.x + first), y(kMask == Mask::kSignOfY ? p.y + first : nullptr), y_diff(p.y_diff + first), norm(norm) {}
 
   template <typename V>
@@ -183,7 +185,7 @@ struct Gradient {
   }
 
   template <typename V>
-  void fetch_ahead(V, size_t i) const {
+  void fetch_ahead(V, ptrdiff_t i) const {
     fetch<V>(x + i);
     fetch<V>(y_diff + i);
     if (kMask == Mask::kSignOfY) fetch<V>(y + i);
@@ -195,9 +197,9 @@ template <typename T, Mask kMask>
 void sum_gradients(const BatchNormBackward<T>& p, const Affines<T>& norms, const Block& block, Sums<T>* sums) {
   for (int n = 0; n < p.shape.num; ++n) {
     for (int k = 0; k < block.count; ++k) {
-      const size_t first = offset(p.shape, n, block.first + k);
+      const ptrdiff_t first = offset(p.shape, n, block.first + k);
       const Gradient<T, kMask> gradient(p, norms.of[k], first);
-      const size_t ahead = to_next_image(p.shape, n);
+      const ptrdiff_t ahead = to_next_image(p.shape, n);
       const auto term = [&gradient, ahead](auto v, int i) {
         using V = decltype(v);
         gradient.fetch_ahead(v, ahead + i);
@@ -231,11 +233,11 @@ void write_x_diff(const BatchNormBackward<T>& p, const Affines<T>& norms, const 
   }
   for (int n = 0; n < p.shape.num; ++n) {
     for (int k = 0; k < block.count; ++k) {
-      const size_t first = offset(p.shape, n, block.first + k);
+      const ptrdiff_t first = offset(p.shape, n, block.first + k);
       const Gradient<T, kMask> gradient(p, norms.of[k], first);
       const T b = of_x[k], a = constant[k];
       T* x_diff = p.x_diff + first;
-      const size_t next_channels = offset(p.shape, 0, block.to_next);
+      const ptrdiff_t next_channels = offset(p.shape, 0, block.to_next);
       for_each<T>(p.shape.spatial, [=](auto v, int i) {
         using V = decltype(v);
         gradient.fetch_ahead(v, next_channels + i);
@@ -274,24 +276,22 @@ void backward_block(const BatchNormBackward<T>& p, const Block& block) {
   write_x_diff<T, Mask::kNone>(masked, norms, block, sums);
 }
 
-/// Calls work(p, block) for blocks of channels, of which each thread takes the next: one that comes late holds up
-/// nobody. `tensors`: those that work wants in the caches from one of its passes to the next, at most.
+/// Calls work(p, block) for blocks of channels, shared by all threads. `tensors`: those that work wants in the caches
+/// from one of its passes to the next, at most.
 template <typename Pass, typename Work>
 void for_blocks(const Pass& p, int tensors, Work work) {
   const BatchNormShape& shape = p.shape;
   const size_t channel_bytes = tensors * shape.spatial * sizeof(*p.x);
   const int run = channel_bytes >= kRunBytes ? 1 : smaller(int(kRunBytes / channel_bytes), kMaxBlock);
   const bool parallel = values_per_channel(shape) * shape.channels > kSmall;
-  ptrdiff_t taken = 0;
-#pragma omp parallel if (parallel)
-  {
-    const int threads = omp_get_num_threads(), share = shape.channels / (kBlocksPerThread * threads);
-    const int size = smaller(run, larger(1, share));
-    for (int first; (first = int(take_job(&taken)) * size) < shape.channels;) {
-      const int count = smaller(size, shape.channels - first), to_next = threads * size;
-      work(p, Block{first, count, first + to_next < shape.channels ? to_next : 0});
-    }
-  }
+  const int threads = parallel ? omp_get_max_threads() : 1;
+  const int size = smaller(run, larger(1, shape.channels / (kBlocksPerThread * threads)));
+  SharedJobs jobs((shape.channels + size - 1) / size);
+#pragma omp parallel num_threads(threads)
+  jobs.run([&](ptrdiff_t job, ptrdiff_t next) {
+    const int first = int(job) * size;
+    work(p, Block{first, smaller(size, shape.channels - first), (int(next) - int(job)) * size});
+  });
 }
 
 template <typename T>

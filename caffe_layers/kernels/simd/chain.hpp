@@ -133,16 +133,16 @@ void forward(const FusedChain& chain, const T* bottom, const FusedParameters<T>&
   const bool rows_joined = !is_spatial(last) && jobs.bands == 1;  // 1x1 stages write planes without regard to rows
   const bool streamed =
       is_streamed(top.data, chain.batch * top_size, rows_joined ? last.out_height * last.out_width : last.out_width);
-  ptrdiff_t taken = 0;
+  SharedJobs shared_jobs(jobs.count(chain));
 #pragma omp parallel num_threads(chain.threads)
   {
     const Scratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
-    for (ptrdiff_t job; (job = take_job(&taken)) < jobs.count(chain);) {
+    shared_jobs.run([&](ptrdiff_t job, ptrdiff_t next) {
       const ChainPart<T> part(chain, parameters, jobs.first_output(job), jobs.outputs);
       Image<T> image = {part.chain, part.parameters, shared, scratch};
       image.top_streamed = streamed;
-      forward_job(image, bottom, top, top_size, jobs, job, job + chain.threads);
-    }
+      forward_job(image, bottom, top, top_size, jobs, job, next);
+    });
     end_streams();
   }
 }

@@ -105,16 +105,16 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
                                    {top.residual, top.data, chain.relu, streamed, false, nullptr, 0}};
   shared.neighbours.find(jobs.tiles(), jobs.map.columns);
   CommonJobs weights = {};
-  ptrdiff_t taken = 0;
+  const ptrdiff_t groups = static_cast<ptrdiff_t>(stage.group) * jobs.parts;
+  SharedJobs shared_jobs(jobs.count() * groups);
 #pragma omp parallel num_threads(chain.threads)
   {
     const WinogradScratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
     if (!jobs.own_factors) transform_all_weights<T, false>(stage, pass.weight, &weights, shared.factors);
-    const ptrdiff_t groups = static_cast<ptrdiff_t>(stage.group) * jobs.parts;
-    for (ptrdiff_t index; (index = take_job(&taken)) < jobs.count() * groups;) {
-      const int of_group = static_cast<int>(index % groups);
-      pass.run_job({jobs.job(index / groups), shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts);
-    }
+    shared_jobs.run([&](ptrdiff_t job, ptrdiff_t) {
+      const int of_group = static_cast<int>(job % groups);
+      pass.run_job({jobs.job(job / groups), shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts);
+    });
     end_streams();
   }
 }
