@@ -117,7 +117,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=5, help="timed in each turn (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=2, help="steps before them (%(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="so that a busy minute hits no contestant alone (%(default)s)")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="so that a busy minute hits no contestant alone (%(default)s)"
+    )
     parser.add_argument("--torch-modes", nargs="*", default=MODES[:3], choices=MODES)
     parser.add_argument("--caffe", type=Path, default=ROOT / "build/caffe/bin/caffe", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
