@@ -81,8 +81,9 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         for mode in args.torch_modes:
             steps = torch_steps(args, folder / name / "fused" / "train_val.prototxt", mode)
             times.setdefault(f"PyTorch {mode}", []).extend(steps)
+    timed = args.steps * args.turns
     layers = {
-        title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", args.steps, args.threads)
+        title: layer_times(args.caffe, folder / name / engine / "train_val.prototxt", timed, args.threads)
         for engine, title in ENGINES.items()
     }
     medians = {title: statistics.median(steps) if steps else CRASHED for title, steps in times.items()}

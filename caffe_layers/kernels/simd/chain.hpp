@@ -116,7 +116,7 @@ void forward_job(Image<T> image, const T* bottom, const FusedTop<T>& top, ptrdif
   const ptrdiff_t top_at = n * top_size + static_cast<ptrdiff_t>(image.first_row) * last.out_width;
   image.top = top.data + top_at;
   if (top.residual) image.residual = top.residual + top_at;
-  const bool fetch = n < next_n && next_n < chain.batch && top_size <= bottom_size;
+  const bool fetch = next_n != n && top_size <= bottom_size;
   image.bottom_ahead = fetch ? bottom + next_n * bottom_size : nullptr;
   image.lines_ahead = fits_half_cache<T>(bottom_size) && bottom_size >= 2 * top_size ? 2 : 1;
   run_forward(image);
