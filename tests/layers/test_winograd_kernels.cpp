@@ -39,7 +39,8 @@ class GroupConvolutionKernelWinogradTest : public GroupConvolutionKernelTest<T> 
 TYPED_TEST_CASE(GroupConvolutionKernelWinogradTest, caffe::TestDtypes);
 
 TYPED_TEST(GroupConvolutionKernelWinogradTest, MapsAndBatches) {
-  for (const char* map : {"1x1", "1x9", "3x3", "4x4", "5x7", "8x8", "13x13", "16x16", "17x33", "32x32"}) {
+  for (const char* map :
+       {"1x1", "1x9", "3x3", "4x4", "5x7", "8x8", "13x13", "16x16", "17x33", "32x32", "5x8", "3x16", "9x32", "6x64"}) {
     for (const char* batch : {"1", "3", "5", "17"}) {
       const std::string size = std::string(map) + "-batch-" + batch;
       this->expect_matches("dense-" + size + " " + batch + "x16x" + map + " | 16 k3 p1");

@@ -6,11 +6,11 @@ namespace caffe_layers {
 namespace {
 
 template <typename I>
-inline I smaller(I a, I b) {
+constexpr I smaller(I a, I b) {
   return a < b ? a : b;
 }
 template <typename I>
-inline I larger(I a, I b) {
+constexpr I larger(I a, I b) {
   return a < b ? b : a;
 }
 inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }

@@ -70,8 +70,8 @@ struct WinogradForward {
   Images<T> out;
   Finish<T> finish;
 
-  /// Part `part` of a group's outputs from one job.
-  void run_job(const WinogradJob<T>& job, const TileJobs<T>& jobs, int group, int part) const {
+  /// Part `part` of a group's outputs from one job. `fetch` goes on meanwhile.
+  void run_job(const WinogradJob<T>& job, const TileJobs<T>& jobs, int group, int part, FetchMeanwhile<T> fetch) const {
     const WinogradScratch<T>& scratch = job.scratch;
     const int inputs = stage.group_inputs, outputs = stage.group_outputs, first = part * jobs.part_outputs;
     const int count = smaller(jobs.part_outputs, outputs - first);
@@ -83,7 +83,7 @@ struct WinogradForward {
       factors = job.shared.factors + group * factor_count<T>(stage);
     }
     job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
-    job.multiply_tiles(factors, pitch, scratch.inputs, inputs, scratch.outputs, count);
+    job.multiply_tiles(factors, pitch, scratch.inputs, inputs, scratch.outputs, count, &fetch);
     job.transform_back(scratch.outputs, bias, finish, out, group * outputs + first, count);
   }
 };
@@ -111,9 +111,12 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
   {
     const WinogradScratch<T> scratch = memory.scratch(workspace, omp_get_thread_num());
     if (!jobs.own_factors) transform_all_weights<T, false>(stage, pass.weight, &weights, shared.factors);
-    shared_jobs.run([&](ptrdiff_t job, ptrdiff_t) {
+    shared_jobs.run([&](ptrdiff_t job, ptrdiff_t next) {
       const int of_group = static_cast<int>(job % groups);
-      pass.run_job({jobs.job(job / groups), shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts);
+      const TileRows tiles = jobs.job(job / groups), tiles_ahead = jobs.job(next / groups);
+      const bool same = tiles_ahead.begin == tiles.begin;
+      pass.run_job({tiles, shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts,
+                   same ? FetchMeanwhile<T>() : fetch_job<T>(stage, pass.in, tiles_ahead, tiles.tiles));
     });
     end_streams();
   }
@@ -128,20 +131,23 @@ struct WinogradGradients {
   Finish<T> finish;  ///< of in_diff
   T *weight, *bias;
 
-  /// Of one group from one job; those of parameters are added to the scratch memory's.
-  void add_job(const WinogradJob<T>& job, int group) const {
+  /// Of one group from one job; those of parameters are added to the scratch memory's. What the job of `next` reads is
+  /// fetched meanwhile.
+  void add_job(const WinogradJob<T>& job, int group, const TileRows& next) const {
     const WinogradScratch<T>& scratch = job.scratch;
     const int inputs = stage.group_inputs, outputs = stage.group_outputs;
     if (weight) {
       job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
       job.template transform<OutputGradientTransform>(out_diff, group * outputs, outputs, scratch.outputs);
-      job.add_factor_gradients(inputs, outputs);
+      FetchMeanwhile<T> fetch = fetch_job<T>(stage, in, next, job.tiles.tiles);
+      job.add_factor_gradients(inputs, outputs, &fetch);
     }
     if (bias) add_bias_gradients(job.tiles, group, scratch.bias_diff);
     if (in_diff.planes.data) {
       job.template transform<InputTransform>(out_diff, group * outputs, outputs, scratch.outputs);
+      FetchMeanwhile<T> fetch = fetch_job<T>(stage, out_diff, next, job.tiles.tiles);
       job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), matrix_pitch<T>(inputs, outputs),
-                         scratch.outputs, outputs, scratch.inputs, inputs);
+                         scratch.outputs, outputs, scratch.inputs, inputs, &fetch);
       job.transform_back(scratch.inputs, nullptr, finish, in_diff, group * inputs, inputs);
     }
   }
@@ -164,8 +170,9 @@ struct WinogradGradients {
     fill(scratch.bias_diff, stage.out_channels, T(0));
     for (int group = 0; group < stage.group; ++group) {
       fill(scratch.factor_diff, factor_count<T>(stage), T(0));
-      for (ptrdiff_t j = jobs.count() * part / parts; j < jobs.count() * (part + 1) / parts; ++j) {
-        add_job({jobs.job(j), shared, scratch}, group);
+      const ptrdiff_t end = jobs.count() * (part + 1) / parts;
+      for (ptrdiff_t j = jobs.count() * part / parts; j < end; ++j) {
+        add_job({jobs.job(j), shared, scratch}, group, jobs.job(smaller(j + 1, end - 1)));
       }
       if (weight) {
         transform_back_weights(scratch.factor_diff, matrix_pitch<T>(stage.group_inputs, stage.group_outputs), kernels,

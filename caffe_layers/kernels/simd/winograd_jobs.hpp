@@ -2,7 +2,7 @@
 
 // How Winograd's algorithm cuts a call into jobs, the scratch memory of a job, and its steps.
 
-#include "caffe_layers/kernels/simd/winograd_tiles.hpp"
+#include "caffe_layers/kernels/simd/winograd_blocks.hpp"
 #include "caffe_layers/kernels/simd/winograd_weights.hpp"
 #include "caffe_layers/kernels/simd/workspace.hpp"
 
@@ -139,6 +139,16 @@ struct Images {
   }
 };
 
+/// What the job of `next` reads of `images`, to be fetched during the products of one of `tiles` tiles. Nothing if it
+/// is not in one piece: with several groups, or a part of an image.
+template <typename T>
+FetchMeanwhile<T> fetch_job(const FusedStage& stage, const Images<const T>& images, const TileRows& next, int tiles) {
+  if (stage.group > 1 || next.begin % next.map.rows || next.count % next.map.rows) return {};
+  const ptrdiff_t image = next.begin / next.map.rows, size = images.channels * images.planes.pitch;
+  return {images.planes.data + image * size, next.count / next.map.rows * size,
+          static_cast<ptrdiff_t>(kTileProducts) * stage.group_inputs * stage.group_outputs * tiles};
+}
+
 /// One job of one group on one thread.
 template <typename T>
 struct WinogradJob {
@@ -149,6 +159,14 @@ struct WinogradJob {
   /// The planes of channels first .. first + channels - 1.
   template <typename Transform>
   void transform(const Images<const T>& images, int first, int channels, const TilePlanes<T>& planes) const {
+    if (has_blocks<T>(tiles.map)) {
+      const auto run = choose_blocks_to_planes<T, Transform>(tiles.map);
+      for (int c = 0; c < channels; ++c) {
+        run(tiles, images.channel(first + c), scratch.lines.zeros, shared.neighbours, planes.channel(c),
+            planes.product_pitch);
+      }
+      return;
+    }
     scratch.lines.clear();  // behind the last tiles there must be zeros
     for (int c = 0; c < channels; ++c) {
       transform_channel<T, Transform>(tiles, images.channel(first + c), scratch.lines, shared.neighbours,
@@ -156,33 +174,42 @@ struct WinogradJob {
     }
   }
 
-  /// The products: `to` = factors x `from`; the factors' matrices are `pitch` apart.
+  /// The products: `to` = factors x `from`; the factors' matrices are `pitch` apart. `fetch` goes on meanwhile.
   void multiply_tiles(const T* factors, ptrdiff_t pitch, const TilePlanes<T>& from, int inputs, const TilePlanes<T>& to,
-                      int outputs) const {
+                      int outputs, FetchMeanwhile<T>* fetch) const {
     const Finish<T> none = {};
     for (int p = 0; p < kTileProducts; ++p, factors += pitch) {
       from.list(p, inputs, scratch.in);
       to.list(p, outputs, scratch.out);
       multiply<T>({1, tiles.tiles, 0, 0}, 1, {inputs, outputs, factors, nullptr, &none}, scratch.in, scratch.out);
+      fetch->add(static_cast<ptrdiff_t>(inputs) * outputs * tiles.tiles);
     }
   }
 
   /// Back to pixels; bias of channel `first` on, or null.
   void transform_back(const TilePlanes<T>& planes, const T* bias, const Finish<T>& finish, const Images<T>& images,
                       int first, int channels) const {
+    const bool blocks = has_blocks<T>(tiles.map);
+    const auto run = choose_planes_to_blocks<T>(tiles.map);
     for (int c = 0; c < channels; ++c) {
-      planes_to_rows(tiles, planes.channel(c), planes.product_pitch, scratch.lines, bias ? bias[first + c] : T(0),
-                     finish, images.channel(first + c));
+      const T* from = planes.channel(c);
+      const T b = bias ? bias[first + c] : T(0);
+      const Channel<T> channel = images.channel(first + c);
+      if (blocks) {
+        run(tiles, from, planes.product_pitch, b, finish, channel);
+      } else {
+        planes_to_rows(tiles, from, planes.product_pitch, scratch.lines, b, finish, channel);
+      }
     }
   }
 
-  /// factor_diff += outputs' gradients x inputs^T
-  void add_factor_gradients(int inputs, int outputs) const {
+  /// factor_diff += outputs' gradients x inputs^T. `fetch` goes on meanwhile.
+  void add_factor_gradients(int inputs, int outputs, FetchMeanwhile<T>* fetch) const {
     T* diff = scratch.factor_diff;
     for (int p = 0; p < kTileProducts; ++p, diff += matrix_pitch<T>(inputs, outputs)) {
       scratch.inputs.list(p, inputs, scratch.in);
       scratch.outputs.list(p, outputs, scratch.out_diff);
-      multiply_gradient<T>({1, tiles.tiles, 0, 0}, inputs, scratch.in, outputs, scratch.out_diff, diff);
+      multiply_gradient<T>({1, tiles.tiles, 0, 0}, inputs, scratch.in, outputs, scratch.out_diff, diff, fetch);
     }
   }
 };

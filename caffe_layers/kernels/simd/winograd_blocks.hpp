@@ -1,0 +1,204 @@
+#pragma once
+
+// As winograd_tiles.hpp, where a vector of tiles is some whole rows of tiles: a block, whose lines stay in registers.
+// That is so on maps whose width is a power of two, from half a vector to four.
+
+#include "caffe_layers/kernels/simd/winograd_tiles.hpp"
+
+namespace caffe_layers {
+namespace {
+
+template <typename T>
+inline bool has_blocks(const TileMap& map) {
+  return kLanes<T> >= 4 && map.width == kTileOutputs * map.columns && kLanes<T> % map.columns == 0 &&
+         2 * map.width >= kLanes<T>;
+}
+
+/// One row of tiles of a job after the other. With values, which the compiler needs not load again after each store.
+struct TileRow {
+  int height, width;
+  ptrdiff_t image;
+  int y, left;  ///< the first row of pixels; rows of tiles from this one on
+
+  explicit TileRow(const TileRows& tiles)
+      : height(tiles.map.height),
+        width(tiles.map.width),
+        image(tiles.begin / tiles.map.rows),
+        y(static_cast<int>(tiles.begin % tiles.map.rows) * kTileOutputs),
+        left(tiles.count) {}
+  void next() {
+    --left;
+    y += kTileOutputs;
+    if (y >= height) {
+      y = 0;
+      ++image;
+    }
+  }
+  /// Its rows of pixels; none behind the last row of tiles.
+  int rows() const { return left > 0 ? smaller(kTileOutputs, height - y) : 0; }
+  /// The rows that a transform reads, zeros outside of the image; the caches begin to fetch those of the next channel.
+  template <typename Transform, typename T>
+  ALWAYS_INLINE void list(const Channel<const T>& channel, const T* zeros, const T** row) const {
+    const T* first = channel.row(image, y, width);
+    const unsigned exist = left > 0 ? height : 0;
+    if (exist) fetch_run<true>(first + channel.ahead, kTileOutputs * width);
+#pragma GCC unroll 6
+    for (int i = 0; i < Transform::kFrom; ++i) {
+      const int at = i - Transform::kBefore;
+      row[i] = static_cast<unsigned>(y + at) < exist ? first + at * width : zeros;
+    }
+  }
+};
+
+/// The first half of a and that of b.
+template <typename T>
+ALWAYS_INLINE Vector<T> join_halves(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index lanes = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = lane < kLanes<T> / 2 ? lane : lane + kLanes<T> / 2;
+  return __builtin_shuffle(a, b, lanes);
+}
+
+template <typename T>
+ALWAYS_INLINE Vector<T> second_half(Vector<T> a) {
+  typename VectorOf<T>::Index lanes = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = (lane + kLanes<T> / 2) % kLanes<T>;
+  return __builtin_shuffle(a, lanes);
+}
+
+/// Lines VECTORS (0: half of one) of a vector's width, from the next rows of tiles.
+template <typename T, typename Transform, int VECTORS>
+ALWAYS_INLINE void rows_to_block(TileRow* at, const Channel<const T>& channel, const T* zeros, int first,
+                                 Vector<T> (*lines)[kTileOutputs]) {
+  constexpr int kFrom = Transform::kFrom, kHalf = kLanes<T> / 2, kCount = larger(VECTORS, 1);
+  const T *row[kFrom], *second[kFrom];
+  at->list<Transform>(channel, zeros, row);
+  at->next();
+  if (VECTORS == 0) {
+    at->list<Transform>(channel, zeros, second);
+    at->next();
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kCount; ++v) {
+    Vector<T> x[kFrom], to[kTileInputs];
+#pragma GCC unroll 6
+    for (int i = 0; i < kFrom; ++i) {
+      x[i] = VECTORS ? load(row[i] + v * kLanes<T>)
+                     : join_halves<T>(load_first(row[i], kHalf), load_first(second[i], kHalf));
+    }
+    Transform::template apply<T>(x, to);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTileInputs; ++i) lines[i][first + v] = to[i];
+  }
+}
+
+/// The 36 planes of a channel, `pitch` apart; a row of tiles has VECTORS vectors of pixels (0: half of one).
+template <typename T, typename Transform, int VECTORS>
+void blocks_to_planes(const TileRows& tiles, Channel<const T> channel, const T* zeros, const Neighbours<T>& neighbours,
+                      T* planes, ptrdiff_t pitch) {
+  const auto left_exists = neighbours.left[0], right_exists = neighbours.right[0];  // alike in all blocks
+  for (TileRow at(tiles); at.left > 0; planes += kLanes<T>) {
+    Vector<T> lines[kTileInputs][kTileOutputs];
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileOutputs; v += larger(VECTORS, 1)) {
+      rows_to_block<T, Transform, VECTORS>(&at, channel, zeros, v, lines);
+    }
+    T* to = planes;
+#pragma GCC unroll 6
+    for (int i = 0; i < kTileInputs; ++i) {
+      Vector<T> x[kTileInputs], v[kTileInputs];
+      swap_columns<T, false>(lines[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kTileOutputs; ++j) x[Transform::kBefore + j] = lines[i][j];
+      if constexpr (Transform::kFrom == kTileInputs) {
+        x[0] = neighbour_column<T, -1>(x[4], x[4], left_exists);
+        x[5] = neighbour_column<T, 1>(x[1], x[1], right_exists);
+      }
+      Transform::template apply<T>(x, v);
+#pragma GCC unroll 6
+      for (int j = 0; j < kTileInputs; ++j, to += pitch) store(to, v[j]);
+    }
+  }
+}
+
+/// The pixels of a block from its 36 vectors of products, `pitch` apart.
+template <typename T>
+ALWAYS_INLINE void block_to_pixels(const T* from, ptrdiff_t pitch, T bias, Vector<T> (*pixels)[kTileOutputs]) {
+  Vector<T> lines[kTileInputs][kTileOutputs];
+#pragma GCC unroll 6
+  for (int i = 0; i < kTileInputs; ++i) {
+    Vector<T> m[kTileInputs];
+#pragma GCC unroll 6
+    for (int j = 0; j < kTileInputs; ++j, from += pitch) m[j] = load(from);
+    transform_output<T>(m, lines[i]);
+    swap_columns<T, true>(lines[i]);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kTileOutputs; ++v) {
+    Vector<T> m[kTileInputs], y[kTileOutputs];
+#pragma GCC unroll 6
+    for (int i = 0; i < kTileInputs; ++i) m[i] = lines[i][v];
+    transform_output<T>(m, y);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTileOutputs; ++i) pixels[i][v] = y[i] + bias;
+  }
+}
+
+/// The pixels of one row of tiles, from vector `first` of the block's on, or from its second half.
+template <typename T, int VECTORS, bool SECOND>
+ALWAYS_INLINE void store_rows(TileRow* at, const Vector<T> (*pixels)[kTileOutputs], int first, const Finish<T>& finish,
+                              const Channel<T>& channel) {
+  constexpr int kCount = larger(VECTORS, 1), kPixels = VECTORS ? kLanes<T> : kLanes<T> / 2;
+  const bool plain = VECTORS && !finish.any();
+  const int rows = at->rows();
+  T* to = channel.row(at->image, at->y, at->width);
+#pragma GCC unroll 4
+  for (int i = 0; i < kTileOutputs; ++i, to += at->width) {
+    if (i >= rows) break;
+#pragma GCC unroll 4
+    for (int v = 0; v < kCount; ++v) {
+      const Vector<T> y = SECOND ? second_half<T>(pixels[i][first + v]) : pixels[i][first + v];
+      if (plain) {
+        store(to + v * kLanes<T>, y, finish.streamed);
+      } else {
+        finish_and_store<T>(y, finish, to + v * kLanes<T>, kPixels);
+      }
+    }
+  }
+  at->next();
+}
+
+/// The rows of a channel from its 36 planes of products.
+template <typename T, int VECTORS>
+void planes_to_blocks(const TileRows& tiles, const T* planes, ptrdiff_t pitch, T bias, Finish<T> finish,
+                      Channel<T> channel) {
+  for (TileRow at(tiles); at.left > 0; planes += kLanes<T>) {
+    Vector<T> pixels[kTileOutputs][kTileOutputs];
+    block_to_pixels(planes, pitch, bias, pixels);
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileOutputs; v += larger(VECTORS, 1)) {
+      store_rows<T, VECTORS, false>(&at, pixels, v, finish, channel);
+      if (VECTORS == 0) store_rows<T, VECTORS, true>(&at, pixels, v, finish, channel);
+    }
+  }
+}
+
+/// blocks_to_planes and planes_to_blocks for maps of this width.
+template <typename T, typename Transform>
+auto choose_blocks_to_planes(const TileMap& map) {
+  const int vectors = map.width / kLanes<T>;
+  return vectors == 4   ? blocks_to_planes<T, Transform, 4>
+         : vectors == 2 ? blocks_to_planes<T, Transform, 2>
+         : vectors == 1 ? blocks_to_planes<T, Transform, 1>
+                        : blocks_to_planes<T, Transform, 0>;
+}
+template <typename T>
+auto choose_planes_to_blocks(const TileMap& map) {
+  const int vectors = map.width / kLanes<T>;
+  return vectors == 4   ? planes_to_blocks<T, 4>
+         : vectors == 2 ? planes_to_blocks<T, 2>
+         : vectors == 1 ? planes_to_blocks<T, 1>
+                        : planes_to_blocks<T, 0>;
+}
+
+}  // namespace
+}  // namespace caffe_layers
