@@ -139,14 +139,18 @@ struct Images {
   }
 };
 
-/// What the job of `next` reads of `images`, to be fetched during the products of one of `tiles` tiles. Nothing if it
-/// is not in one piece: with several groups, or a part of an image.
+/// What the job of `next` reads of `images`, to be fetched during the products of one of `tiles` tiles: its images, or
+/// its rows of the first of them. With several groups nothing: what is read next is then often not this.
 template <typename T>
 FetchMeanwhile<T> fetch_job(const FusedStage& stage, const Images<const T>& images, const TileRows& next, int tiles) {
-  if (stage.group > 1 || next.begin % next.map.rows || next.count % next.map.rows) return {};
-  const ptrdiff_t image = next.begin / next.map.rows, size = images.channels * images.planes.pitch;
-  return {images.planes.data + image * size, next.count / next.map.rows * size,
-          static_cast<ptrdiff_t>(kTileProducts) * stage.group_inputs * stage.group_outputs * tiles};
+  if (stage.group > 1) return {};
+  const ptrdiff_t plane = images.planes.pitch, image = plane * images.channels;
+  const ptrdiff_t work = static_cast<ptrdiff_t>(kTileProducts) * stage.group_inputs * stage.group_outputs * tiles;
+  const int row = static_cast<int>(next.begin % next.map.rows), y = row * kTileOutputs;
+  const T* from = images.planes.data + next.begin / next.map.rows * image + static_cast<ptrdiff_t>(y) * next.map.width;
+  if (row == 0 && next.count >= next.map.rows) return {from, next.count / next.map.rows * image, work};
+  const int rows = smaller(next.count * kTileOutputs, next.map.height - y);
+  return {from, static_cast<ptrdiff_t>(rows) * next.map.width, plane, images.channels, work};
 }
 
 /// One job of one group on one thread.
