@@ -93,13 +93,14 @@ void backward_image(Image<T> image, const FusedGradients<T>& gradients, const Wa
   if (apart) finish_run<T>(finish, image.bottom_diff, bottom_diff, first.in_channels * image.bottom_pitch());
 }
 
-/// Multiply-adds of the gradients of an image's 1x1 weights.
+/// Multiply-adds of the gradients of an image's weights, where FetchMeanwhile goes on with them.
 template <typename T>
 ptrdiff_t weight_products(const FusedChain& chain, const FusedGradients<T>& gradients) {
   ptrdiff_t result = 0;
   for (int s = 0; s < chain.num_stages; ++s) {
     const FusedStage& stage = chain.stages[s];
-    if (gradients.weight[s] && !is_spatial(stage)) result += weight_count(stage) * stage.out_height * stage.out_width;
+    const bool fetches = !is_direct<T>(stage) && !is_strided<T>(stage);
+    if (gradients.weight[s] && fetches) result += weight_count(stage) * stage.out_height * stage.out_width;
   }
   return result;
 }

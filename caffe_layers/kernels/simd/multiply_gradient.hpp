@@ -267,13 +267,6 @@ void multiply_gradient(const Region& region, int inputs, const T* const* in, int
   }
 }
 
-template <typename T>
-void multiply_gradient(const Region& region, int inputs, const T* const* in, int outputs, const T* const* out_diff,
-                       T* weight_diff) {
-  FetchMeanwhile<T> nothing;
-  multiply_gradient<T>(region, inputs, in, outputs, out_diff, weight_diff, &nothing);
-}
-
 /// bias_diff[o] += sum over the region's pixels of out_diff[o].
 template <typename T>
 void bias_gradient(const Region& region, int outputs, const T* const* out_diff, T* bias_diff) {

@@ -70,10 +70,11 @@ void packed_forward(const FusedStage& stage, const T* const* in, const T* weight
 }
 
 /// weight_diff += and in_diff = the gradients of one image; either may be null. `transposed`: a row of weights for each
-/// input. The pointers in `out_diff` move on.
+/// input. The pointers in `out_diff` move on, and `fetch` goes on meanwhile.
 template <typename T>
 void packed_backward(const FusedStage& stage, const T* const* in, const T** out_diff, const T* transposed,
-                     T* weight_diff, T* const* in_diff, bool streamed, const SpatialScratch<T>& scratch) {
+                     T* weight_diff, T* const* in_diff, bool streamed, const SpatialScratch<T>& scratch,
+                     FetchMeanwhile<T>* fetch) {
   const Strided<T> pixels(stage);
   const Finish<T> none = {};
   const int inputs = stage.group_inputs, outputs = stage.group_outputs, most = packed_rows(stage);
@@ -85,7 +86,7 @@ void packed_backward(const FusedStage& stage, const T* const* in, const T** out_
       const Region region = {1, smaller(most, stage.out_height - row) * width, 0, 0};
       if (weight_diff) {
         pack(stage, in + g * inputs, row, region.width / width, scratch.planes);
-        multiply_gradient<T>(region, inputs, scratch.planes, outputs, out_diff, weight_diff + weights);
+        multiply_gradient<T>(region, inputs, scratch.planes, outputs, out_diff, weight_diff + weights, fetch);
       }
       if (in_diff) {
         multiply<T>(region, 1, {outputs, inputs, transposed + weights, nullptr, &none}, out_diff, scratch.planes);

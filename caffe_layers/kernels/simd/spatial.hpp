@@ -107,10 +107,10 @@ void spatial_forward(const FusedStage& stage, const Planes<const T>& in, const T
   }
 }
 
-/// weight_diff += the gradient of one image.
+/// weight_diff += the gradient of one image. `fetch` goes on meanwhile.
 template <typename T>
 void spatial_weight_gradient(const FusedStage& stage, const Planes<const T>& in, const Planes<const T>& out_diff,
-                             T* weight_diff, const SpatialScratch<T>& scratch) {
+                             T* weight_diff, const SpatialScratch<T>& scratch, FetchMeanwhile<T>* fetch) {
   const Split split = input_split<T>(stage);
   const int inputs = stage.group_inputs * stage.kernel * stage.kernel, outputs = stage.group_outputs;
   const int band = split.rows - reach(stage), width = stage.out_width;
@@ -130,7 +130,7 @@ void spatial_weight_gradient(const FusedStage& stage, const Planes<const T>& in,
         scratch.planes[o] = staged ? copy : const_cast<T*>(from);
       }
       multiply_gradient<T>(region_of(split, count, width, width), inputs, scratch.taps, outputs, scratch.planes,
-                           weight_diff + static_cast<ptrdiff_t>(first) * inputs);
+                           weight_diff + static_cast<ptrdiff_t>(first) * inputs, fetch);
     }
   }
 }

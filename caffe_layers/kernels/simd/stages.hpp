@@ -176,7 +176,7 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
     T** in_diff = input_wanted ? scratch.in_diff : nullptr;
     if (is_packed<T>(stage)) {
       packed_backward<T>(stage, scratch.in, scratch.out_diff, image.shared.transposed[s], weight_diff, in_diff,
-                         finish.streamed, scratch.spatial);
+                         finish.streamed, scratch.spatial, image.fetch);
     } else {
       const auto run = stage.group_inputs == 2 ? strided_backward<T, 2> : strided_backward<T, 4>;
       run(stage, scratch.in, scratch.out_diff, image.parameters.weight[s], weight_diff, in_diff, finish.streamed);
@@ -186,7 +186,9 @@ void spatial_stage_backward(const Image<T>& image, const FusedGradients<T>& grad
     direct_backward(stage, image.input(s, 0), output_diff, image.parameters.weight[s], image.shared.transposed[s],
                     weight_diff, input_diff, finish, scratch.bottom_diff, scratch.spatial.zeros);
   } else {
-    if (weight_diff) spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial);
+    if (weight_diff) {
+      spatial_weight_gradient(stage, image.input(s, 0), output_diff, weight_diff, scratch.spatial, image.fetch);
+    }
     if (input_wanted) {
       spatial_input_gradient(stage, output_diff, image.shared.transposed[s], image.input_diff(s, 0), scratch.spatial);
     }
