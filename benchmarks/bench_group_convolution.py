@@ -27,7 +27,7 @@ from benchmarks.bench_net import KEEP_MEMORY
 from benchmarks.bench_report import ROOT, origin, this_command
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
 from benchmarks.group_convolution_report import PermutationRow, Row, markdown, permutation_markdown, write_results
-from benchmarks.traffic import Copy
+from benchmarks.limits import Copy, Product
 from prototxt_gen.layer_shapes import EFFECTS
 from prototxt_gen.proto import to_text
 from prototxt_gen.to_stock import to_stock
@@ -91,20 +91,6 @@ class TorchBlock:
         self.x.grad = None
         self.module.zero_grad(set_to_none=True)
         self.y.backward(self.top_diff)
-
-
-class Product:
-    """A matrix product whose operands stay in the caches."""
-
-    def __init__(self, size: int = 1024):
-        self.operands = np.ones((2, size, size), np.float32)
-        self.result = np.empty((size, size), np.float32)
-        self.gflop = 2e-9 * size**3
-
-    def forward(self):
-        np.matmul(*self.operands, out=self.result)
-
-    backward = forward
 
 
 def check(ours: CaffeBlock, stock: CaffeBlock, name: str):

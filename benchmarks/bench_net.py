@@ -7,13 +7,11 @@ PyTorch is told to keep freed memory, which makes it faster.
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 if not __package__:
@@ -22,7 +20,7 @@ if not __package__:
 from benchmarks.bench_data import write_images
 from benchmarks.bench_report import CRASHED, MODES, ROOT, markdown, merged, origin, this_command, write_chart
 from benchmarks.caffe_net import CaffeFailed, layer_times, train_steps
-from benchmarks.traffic import copy_bandwidth, step_bytes
+from benchmarks.limits import measure_speeds, step_passes
 from prototxt_gen import make_net
 from prototxt_gen.files import write_files
 
@@ -66,8 +64,21 @@ def torch_steps(args, net: Path, mode: str) -> list[float]:
     return json.loads(done.stdout)["ms"]
 
 
+def step_limits(net: Path, threads: int) -> dict:
+    """A step's bytes and multiply-adds, the machine's speeds, and how long a step takes at them."""
+    passes, speeds = step_passes(net), measure_speeds(threads)
+    return {
+        "gigabytes": 1e-9 * sum(one.bytes for one in passes),
+        "gflop": 2e-9 * sum(one.multiply_adds for one in passes),
+        "copy_gb_s": speeds.copy,
+        "product_gflop_s": speeds.product,
+        "copy_ms": speeds.copy_ms(passes),
+        "limit_ms": speeds.limit_ms(passes),
+    }
+
+
 def bench(args, name: str, options: list[str], folder: Path) -> dict:
-    """Median ms per step of every contestant, peak memory, bytes moved beside copy speed, and time per layer type."""
+    """Median ms per step of every contestant, peak memory, what the machine could do, and time per layer type."""
     generate(name, options, folder, args.batch_size)
     times, memory = {}, {}
     for _ in range(args.turns):
@@ -87,11 +98,8 @@ def bench(args, name: str, options: list[str], folder: Path) -> dict:
         for engine, title in ENGINES.items()
     }
     medians = {title: statistics.median(steps) if steps else CRASHED for title, steps in times.items()}
-    traffic = {
-        "gigabytes": step_bytes(folder / name / "fused" / "train_val.prototxt") / 1e9,
-        "copy_gb_s": in_a_process_of_its_own(copy_bandwidth, args.threads),
-    }
-    result = {"net": name, "ms": medians, "peak_mb": memory, "traffic": traffic, "layer_ms": layers, "all_ms": times}
+    limits = step_limits(folder / name / "fused" / "train_val.prototxt", args.threads)
+    result = {"net": name, "ms": medians, "peak_mb": memory, "limits": limits, "layer_ms": layers, "all_ms": times}
     return result | {"command": this_command()}
 
 
@@ -103,12 +111,6 @@ def write_results(results: list[dict], of: dict, args):
     record = json.dumps(head | {"results": results}, indent=1) + "\n"
     write_files({path: record.encode(), path.with_suffix(".md"): text.encode()})
     write_chart(results, path.with_suffix(".png"))
-
-
-def in_a_process_of_its_own(function, *arguments):
-    """Its memory would count in the peaks of the programs that are started later."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -68,27 +68,33 @@ def markdown(results: list[dict], batch: int, of: dict | None = None) -> str:
                 f"| {result['net']} | {title} | {ms:.1f} | {1000 * batch / ms:.0f} | {ms / result['ms']['ours']:.1f} "
                 f"| {f'{peak:.0f}' if peak else ''} |"
             )
-    lines += ["", *traffic_table(results)]
+    lines += ["", *limits_table(results)]
     for result in results:
         lines += ["", f"## Where the time of {result['net']} goes: forward / backward ms", "", *layer_table(result)]
     return "\n".join(lines) + "\n"
 
 
-def traffic_table(results: list[dict]) -> list[str]:
-    """The step's bytes over the copy bandwidth of the same run, beside its time."""
+def limits_table(results: list[dict]) -> list[str]:
+    """The step beside what the machine's memory and multiply-adds allow, as measured in the same run."""
     rows = [
-        "Ours beside memory: the bytes of a step in which every layer goes over its blobs once, and their time at the "
-        "speed of a copy.",
+        "Ours beside the machine: the bytes of a step in which every layer goes over its blobs once, at the speed of a "
+        "copy; the multiply-adds of its convolutions, forward and for both gradients, at that of a matrix product "
+        "(OpenBLAS); and the limit, where each layer's pass takes the longer of the two. Winograd's algorithm, with a "
+        "quarter of the multiply-adds, can go below it, and so can stores past the caches, which read no line first.",
         "",
-        "| net | GB / step | copy GB/s | ms at copy speed | ms / step | step over copy |",
-        "|---|---|---|---|---|---|",
+        "| net | GB / step | copy GB/s | ms at copy speed | GFLOP / step | product GFLOP/s | limit, ms | ms / step "
+        "| of the limit | stock Caffe, x the limit | PyTorch, x the limit |",
+        "|" + "---|" * 11,
     ]
     for result in results:
-        gigabytes, speed = result["traffic"]["gigabytes"], result["traffic"]["copy_gb_s"]
-        ms, at_copy_speed = result["ms"]["ours"], 1000 * gigabytes / speed
+        limits, limit = result["limits"], result["limits"]["limit_ms"]
+        ms = {title: ms for title, ms in result["ms"].items() if ms != CRASHED}
+        stock = f"{ms['stock Caffe'] / limit:.1f}" if "stock Caffe" in ms else ""
+        torch = [ms[title] for title in ms if title.startswith("PyTorch")]
         rows.append(
-            f"| {result['net']} | {gigabytes:.2f} | {speed:.1f} | {at_copy_speed:.0f} | {ms:.0f} "
-            f"| {ms / at_copy_speed:.2f} |"
+            f"| {result['net']} | {limits['gigabytes']:.2f} | {limits['copy_gb_s']:.1f} | {limits['copy_ms']:.0f} "
+            f"| {limits['gflop']:.1f} | {limits['product_gflop_s']:.0f} | {limit:.0f} | {ms['ours']:.0f} "
+            f"| {limit / ms['ours']:.0%} | {stock} | {f'{min(torch) / limit:.1f}' if torch else ''} |"
         )
     return rows
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import bench_net
 from benchmarks.bench_net import generate, make_parser, read_nets, torch_steps
 from benchmarks.bench_report import markdown, write_chart
-from benchmarks.traffic import step_bytes
+from benchmarks.limits import Pass, Speeds, measure_speeds, step_passes
 from prototxt_gen.proto import read_net
 
 NETS = read_nets(Path(__file__).resolve().parents[2] / "benchmarks/nets.txt")
@@ -16,7 +16,14 @@ RESULT = {
     "net": "net",
     "ms": {"ours": 50.0, "stock Caffe": 1500.0},
     "peak_mb": {"ours": 900.0, "stock Caffe": 3000.0},
-    "traffic": {"gigabytes": 0.5, "copy_gb_s": 20.0},
+    "limits": {
+        "gigabytes": 0.5,
+        "gflop": 4.0,
+        "copy_gb_s": 20.0,
+        "product_gflop_s": 200.0,
+        "copy_ms": 25.0,
+        "limit_ms": 40.0,
+    },
     "layer_ms": {"ours": {"FusedBatchNorm": [1, 2]}, "stock Caffe": {"ReLU": [3, 4], "BatchNorm": [30, 40]}},
 }
 
@@ -25,14 +32,16 @@ def test_table_and_chart(tmp_path):
     table = markdown([RESULT], 64).splitlines()
     assert "| net | ours | 50.0 | 1280 | 1.0 | 900 |" in table
     assert "| net | stock Caffe | 1500.0 | 43 | 30.0 | 3000 |" in table
-    assert "| net | 0.50 | 20.0 | 25 | 50 | 2.00 |" in table
+    assert "| net | 0.50 | 20.0 | 25 | 4.0 | 200 | 40 | 50 | 80% | 37.5 |  |" in table
     assert table[-3:] == [
         "| BatchNorm |  | 30.00 / 40.00 |",
         "| ReLU |  | 3.00 / 4.00 |",
         "| FusedBatchNorm | 1.00 / 2.00 |  |",
     ]
     others = [{**RESULT, "ms": {"ours": 50.0}}, {**RESULT, "ms": {"ours": 50.0, "stock Caffe": "crashed"}}]
-    assert "| net | stock Caffe | crashed | | | |" in markdown(others, 64).splitlines()
+    table = markdown(others, 64).splitlines()
+    assert "| net | stock Caffe | crashed | | | |" in table
+    assert "| net | 0.50 | 20.0 | 25 | 4.0 | 200 | 40 | 50 | 80% |  |  |" in table
     write_chart([RESULT, *others], tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
@@ -75,7 +84,27 @@ def test_bytes_of_a_step(tmp_path):
     summed = 480 + 240 + 240 + 240 + 240  # b and a_skip, c; c's gradient, b, b's gradient
     third = second
     last = 480 + 240 + 240 + 480 + 480  # d and c_skip, d; d's gradient, d before and after, gradients of d and c_skip
-    assert step_bytes(tmp_path / "net.prototxt") == 4 * (first + norm + second + summed + third + last)
+    passes = step_passes(tmp_path / "net.prototxt")
+    assert sum(one.bytes for one in passes) == 4 * (first + norm + second + summed + third + last)
+
+
+def test_multiply_adds_of_a_step(tmp_path):
+    """Counted by hand: 2 images of 20 pixels; what comes from data gets no gradient."""
+    (tmp_path / "net.prototxt").write_text(TWO_SKIPS)
+    first, other = 40 * 3 * 6, 40 * 6 * 6
+    counted = [one.multiply_adds for one in step_passes(tmp_path / "net.prototxt")]
+    assert counted == [first, first, 0, 0, other, 2 * other, 0, 0, other, 2 * other, 0, 0]
+
+
+def test_a_pass_takes_the_longer_of_its_bytes_and_its_multiply_adds():
+    speeds, passes = Speeds(copy=10.0, product=100.0), [Pass(20_000_000, 50_000_000), Pass(10_000_000, 100_000_000)]
+    assert speeds.copy_ms(passes) == pytest.approx(2 + 1)
+    assert speeds.limit_ms(passes) == pytest.approx(2 + 2)
+
+
+def test_speeds_of_this_machine():
+    speeds = measure_speeds(threads=1, megabytes=1)
+    assert speeds.copy > 0 and speeds.product > 0
 
 
 def test_a_crash_of_pytorch_costs_its_own_times_only(tmp_path, capsys):
@@ -90,7 +119,7 @@ def test_a_crash_of_pytorch_is_recorded(tmp_path, monkeypatch):
         "train_steps": ([5.0, 7.0, 6.0], 90.0),
         "torch_steps": [],
         "layer_times": {"ReLU": [1.0, 2.0]},
-        "in_a_process_of_its_own": 20.0,
+        "measure_speeds": Speeds(copy=20.0, product=200.0),
     }.items():
         monkeypatch.setattr(bench_net, name, lambda *_, found=found, **__: found)
     args = make_parser().parse_args(["--torch-modes", "compiled", "--threads", "1", "--out", str(tmp_path / "out")])
