@@ -113,10 +113,9 @@ void winograd_forward(const FusedChain& chain, const T* bottom, const FusedParam
     if (!jobs.own_factors) transform_all_weights<T, false>(stage, pass.weight, &weights, shared.factors);
     shared_jobs.run([&](ptrdiff_t job, ptrdiff_t next) {
       const int of_group = static_cast<int>(job % groups);
-      const TileRows tiles = jobs.job(job / groups), tiles_ahead = jobs.job(next / groups);
-      const bool same = tiles_ahead.begin == tiles.begin;
+      const TileRows tiles = jobs.job(job / groups);
       pass.run_job({tiles, shared, scratch}, jobs, of_group / jobs.parts, of_group % jobs.parts,
-                   same ? FetchMeanwhile<T>() : fetch_job<T>(stage, pass.in, tiles_ahead, tiles.tiles));
+                   fetch_job<T>(stage, pass.in, tiles, jobs.job(next / groups)));
     });
     end_streams();
   }
@@ -139,13 +138,13 @@ struct WinogradGradients {
     if (weight) {
       job.template transform<InputTransform>(in, group * inputs, inputs, scratch.inputs);
       job.template transform<OutputGradientTransform>(out_diff, group * outputs, outputs, scratch.outputs);
-      FetchMeanwhile<T> fetch = fetch_job<T>(stage, in, next, job.tiles.tiles);
+      FetchMeanwhile<T> fetch = fetch_job<T>(stage, in, job.tiles, next);
       job.add_factor_gradients(inputs, outputs, &fetch);
     }
     if (bias) add_bias_gradients(job.tiles, group, scratch.bias_diff);
     if (in_diff.planes.data) {
       job.template transform<InputTransform>(out_diff, group * outputs, outputs, scratch.outputs);
-      FetchMeanwhile<T> fetch = fetch_job<T>(stage, out_diff, next, job.tiles.tiles);
+      FetchMeanwhile<T> fetch = fetch_job<T>(stage, out_diff, job.tiles, next);
       job.multiply_tiles(job.shared.factors + group * factor_count<T>(stage), matrix_pitch<T>(inputs, outputs),
                          scratch.outputs, outputs, scratch.inputs, inputs, &fetch);
       job.transform_back(scratch.inputs, nullptr, finish, in_diff, group * inputs, inputs);

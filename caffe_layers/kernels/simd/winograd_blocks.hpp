@@ -65,7 +65,7 @@ ALWAYS_INLINE Vector<T> second_half(Vector<T> a) {
   return __builtin_shuffle(a, lanes);
 }
 
-/// Lines VECTORS (0: half of one) of a vector's width, from the next rows of tiles.
+/// Vectors `first` on of the six lines, as many as the next row of tiles (VECTORS 0: the next two) has.
 template <typename T, typename Transform, int VECTORS>
 ALWAYS_INLINE void rows_to_block(TileRow* at, const Channel<const T>& channel, const T* zeros, int first,
                                  Vector<T> (*lines)[kTileOutputs]) {
@@ -91,7 +91,7 @@ ALWAYS_INLINE void rows_to_block(TileRow* at, const Channel<const T>& channel, c
   }
 }
 
-/// The 36 planes of a channel, `pitch` apart; a row of tiles has VECTORS vectors of pixels (0: half of one).
+/// The 36 planes of a channel, `pitch` apart. A row of tiles has VECTORS vectors of pixels; 0: half of one.
 template <typename T, typename Transform, int VECTORS>
 void blocks_to_planes(const TileRows& tiles, Channel<const T> channel, const T* zeros, const Neighbours<T>& neighbours,
                       T* planes, ptrdiff_t pitch) {

@@ -139,13 +139,14 @@ struct Images {
   }
 };
 
-/// What the job of `next` reads of `images`, to be fetched during the products of one of `tiles` tiles: its images, or
-/// its rows of the first of them. With several groups nothing: what is read next is then often not this.
+/// What the job of `next` reads of `images`, to be fetched during the products of the job of `now`: its images, or its
+/// rows of the first of them. Nothing if the two are the same, or there are several groups: then another is next.
 template <typename T>
-FetchMeanwhile<T> fetch_job(const FusedStage& stage, const Images<const T>& images, const TileRows& next, int tiles) {
-  if (stage.group > 1) return {};
+FetchMeanwhile<T> fetch_job(const FusedStage& stage, const Images<const T>& images, const TileRows& now,
+                            const TileRows& next) {
+  if (stage.group > 1 || next.begin == now.begin) return {};
   const ptrdiff_t plane = images.planes.pitch, image = plane * images.channels;
-  const ptrdiff_t work = static_cast<ptrdiff_t>(kTileProducts) * stage.group_inputs * stage.group_outputs * tiles;
+  const ptrdiff_t work = static_cast<ptrdiff_t>(kTileProducts) * stage.group_inputs * stage.group_outputs * now.tiles;
   const int row = static_cast<int>(next.begin % next.map.rows), y = row * kTileOutputs;
   const T* from = images.planes.data + next.begin / next.map.rows * image + static_cast<ptrdiff_t>(y) * next.map.width;
   if (row == 0 && next.count >= next.map.rows) return {from, next.count / next.map.rows * image, work};
