@@ -27,7 +27,7 @@ from benchmarks.bench_net import KEEP_MEMORY
 from benchmarks.bench_report import ROOT, origin, this_command
 from benchmarks.group_convolution_nets import permutation_net, read_shapes
 from benchmarks.group_convolution_report import PermutationRow, Row, markdown, permutation_markdown, write_results
-from benchmarks.limits import Copy, Product
+from benchmarks.limits import Copy, Pass, Product, Speeds
 from prototxt_gen.layer_shapes import EFFECTS
 from prototxt_gen.proto import to_text
 from prototxt_gen.to_stock import to_stock
@@ -145,8 +145,8 @@ def bench(name: str, net, args, modes) -> Row:
     torch = {mode: times[f"torch {mode}"] for mode in modes}
     multiply_adds = data.shape[0] * EFFECTS["FusedGroupConvolution"](net.layer[1], [data.shape]).multiply_adds
     total, copy, peak = sum(times["ours"]), times["copy"][0], product.gflop / min(times["product"]) * 1e3
-    arithmetic = 2e-6 * multiply_adds / peak
-    backward_copies = (2 * data.size + top_diff.size) / (data.size + top_diff.size)
+    copied = data.nbytes + top_diff.nbytes
+    passes = [Pass(copied, multiply_adds), Pass(copied + data.nbytes, 2 * multiply_adds)]
     return Row(
         name=name,
         ours=times["ours"],
@@ -155,7 +155,7 @@ def bench(name: str, net, args, modes) -> Row:
         copy=copy,
         gflops=6e-6 * multiply_adds / total,
         peak=peak,
-        limit=max(arithmetic, copy) + max(2 * arithmetic, backward_copies * copy),
+        limit=Speeds(copy=1e-6 * copied / copy, product=peak).limit_ms(passes),
         gbytes=1e-6 * (3 * data.nbytes + 2 * top_diff.nbytes) / total,
         forward_copies=times["ours"][0] / copy,
         times_stock=sum(times["stock"]) / total,

@@ -65,14 +65,13 @@ def torch_steps(args, net: Path, mode: str) -> list[float]:
 
 
 def step_limits(net: Path, threads: int) -> dict:
-    """A step's bytes and multiply-adds, the machine's speeds, and how long a step takes at them."""
+    """A step's bytes and operations in billions, the machine's speeds, and the least ms of a step at them."""
     passes, speeds = step_passes(net), measure_speeds(threads)
     return {
         "gigabytes": 1e-9 * sum(one.bytes for one in passes),
         "gflop": 2e-9 * sum(one.multiply_adds for one in passes),
         "copy_gb_s": speeds.copy,
         "product_gflop_s": speeds.product,
-        "copy_ms": speeds.copy_ms(passes),
         "limit_ms": speeds.limit_ms(passes),
     }
 

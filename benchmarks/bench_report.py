@@ -88,11 +88,12 @@ def limits_table(results: list[dict]) -> list[str]:
     ]
     for result in results:
         limits, limit = result["limits"], result["limits"]["limit_ms"]
+        at_copy_speed = 1000 * limits["gigabytes"] / limits["copy_gb_s"]
         ms = {title: ms for title, ms in result["ms"].items() if ms != CRASHED}
         stock = f"{ms['stock Caffe'] / limit:.1f}" if "stock Caffe" in ms else ""
         torch = [ms[title] for title in ms if title.startswith("PyTorch")]
         rows.append(
-            f"| {result['net']} | {limits['gigabytes']:.2f} | {limits['copy_gb_s']:.1f} | {limits['copy_ms']:.0f} "
+            f"| {result['net']} | {limits['gigabytes']:.2f} | {limits['copy_gb_s']:.1f} | {at_copy_speed:.0f} "
             f"| {limits['gflop']:.1f} | {limits['product_gflop_s']:.0f} | {limit:.0f} | {ms['ours']:.0f} "
             f"| {limit / ms['ours']:.0%} | {stock} | {f'{min(torch) / limit:.1f}' if torch else ''} |"
         )

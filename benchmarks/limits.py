@@ -37,11 +37,9 @@ class Speeds:
     copy: float
     product: float
 
-    def copy_ms(self, passes: list[Pass]) -> float:
-        return 1e-6 * sum(one.bytes for one in passes) / self.copy
-
     def limit_ms(self, passes: list[Pass]) -> float:
-        """Each pass takes the longer of the two."""
+        """Milliseconds, if each pass takes the longer of its bytes at the copy's and its multiply-adds at the product's
+        speed."""
         return sum(max(1e-6 * one.bytes / self.copy, 2e-6 * one.multiply_adds / self.product) for one in passes)
 
 
@@ -118,7 +116,7 @@ class Copy:
 
 
 class Product:
-    """A matrix product whose operands stay in the caches."""
+    """A matrix product, size x size, whose operands stay in the caches; `gflop`: its billions of operations."""
 
     def __init__(self, size: int = 1024):
         self.operands = np.ones((2, size, size), np.float32)
@@ -132,6 +130,7 @@ class Product:
 
 
 def best_seconds(block, turns: int) -> float:
+    """Of the fastest of some forward passes of a Copy or a Product."""
     times = []
     for _ in range(turns):
         begun = time.perf_counter()
@@ -141,8 +140,8 @@ def best_seconds(block, turns: int) -> float:
 
 
 def measure_speeds(threads: int, megabytes: int = 256) -> Speeds:
-    """By this file as a program: its memory would count in the peaks of those that are started later, and NumPy's
-    OpenBLAS reads the number of its threads when it is loaded."""
+    """With copies of `megabytes`. By this file as a program: its memory would count in the peaks of those that are
+    started later, and NumPy's OpenBLAS reads the number of its threads when it is loaded."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, str(threads), str(megabytes)]
     done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)

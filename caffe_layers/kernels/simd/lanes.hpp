@@ -79,6 +79,20 @@ inline Vector<T> spread(Vector<T> x) {
   return __builtin_shuffle(x, Vector<T>{}, from);
 }
 
+/// The first half of a and that of b.
+template <typename T>
+inline Vector<T> join_halves(Vector<T> a, Vector<T> b) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = lane < kLanes<T> / 2 ? lane : lane + kLanes<T> / 2;
+  return __builtin_shuffle(a, b, from);
+}
+template <typename T>
+inline Vector<T> swap_halves(Vector<T> x) {
+  typename VectorOf<T>::Index from = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) from[lane] = (lane + kLanes<T> / 2) % kLanes<T>;
+  return __builtin_shuffle(x, from);
+}
+
 /// from[0], from[2], ..., `lanes` of them; nothing behind the last is read.
 template <typename T>
 inline Vector<T> load_even(const T* from, int lanes) {

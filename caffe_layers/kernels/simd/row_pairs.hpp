@@ -19,10 +19,7 @@ ALWAYS_INLINE Vector<T> load_pair(const T* plane, int height, int y) {
   const T* from = plane + static_cast<ptrdiff_t>(y) * kPairWidth<T>;
   if (y >= 0 && y + 1 < height) return load(from);
   if (y == height - 1) return load_first(from, kPairWidth<T>);
-  if (y != -1) return Vector<T>{};
-  typename VectorOf<T>::Index behind = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) behind[lane] = (lane + kPairWidth<T>) % kLanes<T>;
-  return __builtin_shuffle(load_first(plane, kPairWidth<T>), behind);
+  return y == -1 ? swap_halves<T>(load_first(plane, kPairWidth<T>)) : Vector<T>{};
 }
 
 /// The lane of a pair that the column kx of the kernel meets in lane `lane`; kLanes: none, but a zero.

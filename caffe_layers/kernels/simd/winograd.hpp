@@ -154,11 +154,10 @@ struct WinogradGradients {
   void add_bias_gradients(const TileRows& tiles, int group, T* bias_diff) const {
     for (int o = group * stage.group_outputs; o < (group + 1) * stage.group_outputs; ++o) {
       const Channel<const T> channel = out_diff.channel(o);
-      tiles.for_each([&](ptrdiff_t image, int y) {
-        const T* from = channel.row(image, y, stage.out_width);
-        const int rows = smaller(kTileOutputs, stage.out_height - y);
-        bias_gradient<T>({1, rows * stage.out_width, 0, 0}, 1, &from, bias_diff + o);
-      });
+      for (TileRow at(tiles); at.left > 0; at.next()) {
+        const T* from = channel.row(at.image, at.y, at.width);
+        bias_gradient<T>({1, at.rows() * at.width, 0, 0}, 1, &from, bias_diff + o);
+      }
     }
   }
 

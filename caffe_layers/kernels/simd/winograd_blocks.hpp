@@ -3,6 +3,7 @@
 // As winograd_tiles.hpp, where a vector of tiles is some whole rows of tiles: a block, whose lines stay in registers.
 // That is so on maps whose width is a power of two, from half a vector to four.
 
+#include "caffe_layers/kernels/simd/lanes.hpp"
 #include "caffe_layers/kernels/simd/winograd_tiles.hpp"
 
 namespace caffe_layers {
@@ -12,57 +13,6 @@ template <typename T>
 inline bool has_blocks(const TileMap& map) {
   return kLanes<T> >= 4 && map.width == kTileOutputs * map.columns && kLanes<T> % map.columns == 0 &&
          2 * map.width >= kLanes<T>;
-}
-
-/// One row of tiles of a job after the other. With values, which the compiler needs not load again after each store.
-struct TileRow {
-  int height, width;
-  ptrdiff_t image;
-  int y, left;  ///< the first row of pixels; rows of tiles from this one on
-
-  explicit TileRow(const TileRows& tiles)
-      : height(tiles.map.height),
-        width(tiles.map.width),
-        image(tiles.begin / tiles.map.rows),
-        y(static_cast<int>(tiles.begin % tiles.map.rows) * kTileOutputs),
-        left(tiles.count) {}
-  void next() {
-    --left;
-    y += kTileOutputs;
-    if (y >= height) {
-      y = 0;
-      ++image;
-    }
-  }
-  /// Its rows of pixels; none behind the last row of tiles.
-  int rows() const { return left > 0 ? smaller(kTileOutputs, height - y) : 0; }
-  /// The rows that a transform reads, zeros outside of the image; the caches begin to fetch those of the next channel.
-  template <typename Transform, typename T>
-  ALWAYS_INLINE void list(const Channel<const T>& channel, const T* zeros, const T** row) const {
-    const T* first = channel.row(image, y, width);
-    const unsigned exist = left > 0 ? height : 0;
-    if (exist) fetch_run<true>(first + channel.ahead, kTileOutputs * width);
-#pragma GCC unroll 6
-    for (int i = 0; i < Transform::kFrom; ++i) {
-      const int at = i - Transform::kBefore;
-      row[i] = static_cast<unsigned>(y + at) < exist ? first + at * width : zeros;
-    }
-  }
-};
-
-/// The first half of a and that of b.
-template <typename T>
-ALWAYS_INLINE Vector<T> join_halves(Vector<T> a, Vector<T> b) {
-  typename VectorOf<T>::Index lanes = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = lane < kLanes<T> / 2 ? lane : lane + kLanes<T> / 2;
-  return __builtin_shuffle(a, b, lanes);
-}
-
-template <typename T>
-ALWAYS_INLINE Vector<T> second_half(Vector<T> a) {
-  typename VectorOf<T>::Index lanes = {};
-  for (int lane = 0; lane < kLanes<T>; ++lane) lanes[lane] = (lane + kLanes<T> / 2) % kLanes<T>;
-  return __builtin_shuffle(a, lanes);
 }
 
 /// Vectors `first` on of the six lines, as many as the next row of tiles (VECTORS 0: the next two) has.
@@ -91,16 +41,18 @@ ALWAYS_INLINE void rows_to_block(TileRow* at, const Channel<const T>& channel, c
   }
 }
 
-/// The 36 planes of a channel, `pitch` apart. A row of tiles has VECTORS vectors of pixels; 0: half of one.
+/// As transform_channel. A row of tiles has VECTORS vectors of pixels; 0: half of one.
 template <typename T, typename Transform, int VECTORS>
-void blocks_to_planes(const TileRows& tiles, Channel<const T> channel, const T* zeros, const Neighbours<T>& neighbours,
-                      T* planes, ptrdiff_t pitch) {
+void blocks_to_planes(const TileRows& tiles, const Channel<const T>& channel, const Lines<T>& memory,
+                      const Neighbours<T>& neighbours, T* planes, ptrdiff_t pitch) {
   const auto left_exists = neighbours.left[0], right_exists = neighbours.right[0];  // alike in all blocks
+  const Channel<const T> from = channel;                                            // as TileRow's values
+  const T* zeros = memory.zeros;
   for (TileRow at(tiles); at.left > 0; planes += kLanes<T>) {
     Vector<T> lines[kTileInputs][kTileOutputs];
 #pragma GCC unroll 4
     for (int v = 0; v < kTileOutputs; v += larger(VECTORS, 1)) {
-      rows_to_block<T, Transform, VECTORS>(&at, channel, zeros, v, lines);
+      rows_to_block<T, Transform, VECTORS>(&at, from, zeros, v, lines);
     }
     T* to = planes;
 #pragma GCC unroll 6
@@ -156,7 +108,7 @@ ALWAYS_INLINE void store_rows(TileRow* at, const Vector<T> (*pixels)[kTileOutput
     if (i >= rows) break;
 #pragma GCC unroll 4
     for (int v = 0; v < kCount; ++v) {
-      const Vector<T> y = SECOND ? second_half<T>(pixels[i][first + v]) : pixels[i][first + v];
+      const Vector<T> y = SECOND ? swap_halves<T>(pixels[i][first + v]) : pixels[i][first + v];
       if (plain) {
         store(to + v * kLanes<T>, y, finish.streamed);
       } else {
@@ -167,24 +119,27 @@ ALWAYS_INLINE void store_rows(TileRow* at, const Vector<T> (*pixels)[kTileOutput
   at->next();
 }
 
-/// The rows of a channel from its 36 planes of products.
+/// As planes_to_rows.
 template <typename T, int VECTORS>
-void planes_to_blocks(const TileRows& tiles, const T* planes, ptrdiff_t pitch, T bias, Finish<T> finish,
-                      Channel<T> channel) {
+void planes_to_blocks(const TileRows& tiles, const T* planes, ptrdiff_t pitch, const Lines<T>&, T bias,
+                      const Finish<T>& finish, const Channel<T>& channel) {
+  const Finish<T> do_finish = finish;  // as TileRow's values
+  const Channel<T> to = channel;
   for (TileRow at(tiles); at.left > 0; planes += kLanes<T>) {
     Vector<T> pixels[kTileOutputs][kTileOutputs];
     block_to_pixels(planes, pitch, bias, pixels);
 #pragma GCC unroll 4
     for (int v = 0; v < kTileOutputs; v += larger(VECTORS, 1)) {
-      store_rows<T, VECTORS, false>(&at, pixels, v, finish, channel);
-      if (VECTORS == 0) store_rows<T, VECTORS, true>(&at, pixels, v, finish, channel);
+      store_rows<T, VECTORS, false>(&at, pixels, v, do_finish, to);
+      if (VECTORS == 0) store_rows<T, VECTORS, true>(&at, pixels, v, do_finish, to);
     }
   }
 }
 
-/// blocks_to_planes and planes_to_blocks for maps of this width.
+/// How to get the planes of a channel, and back: by blocks where there are such.
 template <typename T, typename Transform>
-auto choose_blocks_to_planes(const TileMap& map) {
+auto choose_transform(const TileMap& map) {
+  if (!has_blocks<T>(map)) return transform_channel<T, Transform>;
   const int vectors = map.width / kLanes<T>;
   return vectors == 4   ? blocks_to_planes<T, Transform, 4>
          : vectors == 2 ? blocks_to_planes<T, Transform, 2>
@@ -192,7 +147,8 @@ auto choose_blocks_to_planes(const TileMap& map) {
                         : blocks_to_planes<T, Transform, 0>;
 }
 template <typename T>
-auto choose_planes_to_blocks(const TileMap& map) {
+auto choose_transform_back(const TileMap& map) {
+  if (!has_blocks<T>(map)) return planes_to_rows<T>;
   const int vectors = map.width / kLanes<T>;
   return vectors == 4   ? planes_to_blocks<T, 4>
          : vectors == 2 ? planes_to_blocks<T, 2>

@@ -164,18 +164,10 @@ struct WinogradJob {
   /// The planes of channels first .. first + channels - 1.
   template <typename Transform>
   void transform(const Images<const T>& images, int first, int channels, const TilePlanes<T>& planes) const {
-    if (has_blocks<T>(tiles.map)) {
-      const auto run = choose_blocks_to_planes<T, Transform>(tiles.map);
-      for (int c = 0; c < channels; ++c) {
-        run(tiles, images.channel(first + c), scratch.lines.zeros, shared.neighbours, planes.channel(c),
-            planes.product_pitch);
-      }
-      return;
-    }
-    scratch.lines.clear();  // behind the last tiles there must be zeros
+    if (!has_blocks<T>(tiles.map)) scratch.lines.clear();  // behind the last tiles there must be zeros
+    const auto run = choose_transform<T, Transform>(tiles.map);
     for (int c = 0; c < channels; ++c) {
-      transform_channel<T, Transform>(tiles, images.channel(first + c), scratch.lines, shared.neighbours,
-                                      planes.channel(c), planes.product_pitch);
+      run(tiles, images.channel(first + c), scratch.lines, shared.neighbours, planes.channel(c), planes.product_pitch);
     }
   }
 
@@ -194,17 +186,10 @@ struct WinogradJob {
   /// Back to pixels; bias of channel `first` on, or null.
   void transform_back(const TilePlanes<T>& planes, const T* bias, const Finish<T>& finish, const Images<T>& images,
                       int first, int channels) const {
-    const bool blocks = has_blocks<T>(tiles.map);
-    const auto run = choose_planes_to_blocks<T>(tiles.map);
+    const auto run = choose_transform_back<T>(tiles.map);
     for (int c = 0; c < channels; ++c) {
-      const T* from = planes.channel(c);
-      const T b = bias ? bias[first + c] : T(0);
-      const Channel<T> channel = images.channel(first + c);
-      if (blocks) {
-        run(tiles, from, planes.product_pitch, b, finish, channel);
-      } else {
-        planes_to_rows(tiles, from, planes.product_pitch, scratch.lines, b, finish, channel);
-      }
+      run(tiles, planes.channel(c), planes.product_pitch, scratch.lines, bias ? bias[first + c] : T(0), finish,
+          images.channel(first + c));
     }
   }
 

@@ -20,20 +20,6 @@ struct TileRows {
   const TileMap& map;
   ptrdiff_t begin;
   int count, tiles;
-
-  /// Calls visit(image, y) for each row of tiles: y is its first row of pixels.
-  template <typename Visit>
-  ALWAYS_INLINE void for_each(const Visit& visit) const {
-    ptrdiff_t image = begin / map.rows;
-    int row = static_cast<int>(begin % map.rows);
-    for (int r = 0; r < count; ++r) {
-      visit(image, row * kTileOutputs);
-      if (++row == map.rows) {
-        row = 0;
-        ++image;
-      }
-    }
-  }
 };
 
 /// A channel in all images; `ahead`: how far it is to the next, which the caches begin to fetch.
@@ -43,6 +29,42 @@ struct Channel {
   ptrdiff_t image_pitch, ahead;
   T* row(ptrdiff_t image, int y, int width) const {
     return data + image * image_pitch + static_cast<ptrdiff_t>(y) * width;
+  }
+};
+
+/// One row of tiles of a job after the other. With values, which the compiler needs not load again after each store.
+struct TileRow {
+  int height, width;
+  ptrdiff_t image;
+  int y, left;  ///< the first row of pixels; rows of tiles from this one on
+
+  explicit TileRow(const TileRows& tiles)
+      : height(tiles.map.height),
+        width(tiles.map.width),
+        image(tiles.begin / tiles.map.rows),
+        y(static_cast<int>(tiles.begin % tiles.map.rows) * kTileOutputs),
+        left(tiles.count) {}
+  void next() {
+    --left;
+    y += kTileOutputs;
+    if (y >= height) {
+      y = 0;
+      ++image;
+    }
+  }
+  /// Its rows of pixels; none behind the last row of tiles.
+  int rows() const { return left > 0 ? smaller(kTileOutputs, height - y) : 0; }
+  /// The rows that a transform reads, zeros outside of the image; the caches begin to fetch those of the next channel.
+  template <typename Transform, typename T>
+  ALWAYS_INLINE void list(const Channel<const T>& channel, const T* zeros, const T** row) const {
+    const T* first = channel.row(image, y, width);
+    const unsigned exist = left > 0 ? height : 0;
+    if (exist) fetch_run<true>(first + channel.ahead, kTileOutputs * width);
+#pragma GCC unroll 6
+    for (int i = 0; i < Transform::kFrom; ++i) {
+      const int at = i - Transform::kBefore;
+      row[i] = static_cast<unsigned>(y + at) < exist ? first + at * width : zeros;
+    }
   }
 };
 
@@ -127,17 +149,12 @@ ALWAYS_INLINE Vector<T> neighbour_column(Vector<T> column, Vector<T> next, typen
 /// The vertical transform: six lines from the rows of a channel.
 template <typename T, typename Transform>
 void rows_to_lines(const TileRows& tiles, const Channel<const T>& channel, const Lines<T>& lines) {
-  const int height = tiles.map.height, width = tiles.map.width, line = kTileOutputs * tiles.map.columns;
+  const int width = tiles.map.width, line = kTileOutputs * tiles.map.columns;
   const ptrdiff_t pitch = lines.pitch;
   T* to = lines.data;
-  tiles.for_each([&](ptrdiff_t image, int y) {
+  for (TileRow at(tiles); at.left > 0; at.next()) {
     const T* row[Transform::kFrom];
-    fetch_run<true>(channel.row(image, y, width) + channel.ahead, kTileOutputs * width);
-#pragma GCC unroll 6
-    for (int i = 0; i < Transform::kFrom; ++i) {
-      const int at = y + i - Transform::kBefore;
-      row[i] = at < 0 || at >= height ? lines.zeros : channel.row(image, at, width);
-    }
+    at.list<Transform>(channel, lines.zeros, row);
     const auto transform = [&](int column, auto load_pixels) {
       Vector<T> x[Transform::kFrom], v[kTileInputs];
 #pragma GCC unroll 6
@@ -153,7 +170,7 @@ void rows_to_lines(const TileRows& tiles, const Channel<const T>& channel, const
       transform(column, [&](const T* p) { return load_first(p, lanes); });
     }
     to += line;
-  });
+  }
 }
 
 /// The horizontal transform: six planes, `pitch` apart, from a line.
@@ -221,12 +238,12 @@ ALWAYS_INLINE void finish_and_store(Vector<T> y, const Finish<T>& finish, T* to,
 template <typename T>
 void lines_to_rows(const TileRows& tiles, const Lines<T>& lines, T bias, const Finish<T>& finish,
                    const Channel<T>& channel) {
-  const int height = tiles.map.height, width = tiles.map.width;
+  const int width = tiles.map.width;
   const ptrdiff_t pitch = lines.pitch;
   const T* from = lines.data;
-  tiles.for_each([&](ptrdiff_t image, int y) {
-    T* to = channel.row(image, y, width);
-    const int rows = smaller(kTileOutputs, height - y);
+  for (TileRow at(tiles); at.left > 0; at.next()) {
+    T* to = channel.row(at.image, at.y, width);
+    const int rows = at.rows();
     for (int column = 0; column < width; column += kLanes<T>) {
       Vector<T> m[kTileInputs], pixels[kTileOutputs];
 #pragma GCC unroll 6
@@ -239,7 +256,7 @@ void lines_to_rows(const TileRows& tiles, const Lines<T>& lines, T bias, const F
       }
     }
     from += kTileOutputs * tiles.map.columns;
-  });
+  }
 }
 
 /// The rows of a channel from its 36 planes of products.
