@@ -30,22 +30,19 @@ inline void list_planes(const Planes<T>& planes, int channels, T** list) {
   for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
 }
 
-/// Outputs computed together: with up to 3 vectors of pixels, the accumulators fill 32 (AVX-512) or 16 registers.
-constexpr int kOutputBlock = kVectorBytes == 64 ? 8 : 4;
+/// Outputs computed together. AVX-512 has registers for 8, but then took longer (up to 1.2 times, Zen 4).
+constexpr int kOutputBlock = 4;
 
-/// Inputs from which on a column is 3 vectors wide: the weights cost less. With fewer, 2 vectors are enough sums for
-/// AVX-512, whose columns have 8 outputs; AVX2's 4 outputs need 3 to keep the multiply-add units busy.
-constexpr int kManyInputs = kVectorBytes == 32 ? 0 : 48;
+/// Vectors of pixels computed together, a column. 2 are enough sums for two multiply-add units that take 4 cycles, and
+/// fastest for few inputs, which the first-level cache keeps; but wide columns read more of each plane at a time, and
+/// have less to do per result where it is finished.
+template <int INPUTS, bool PLAIN>
+constexpr int kColumnVectors = kVectorBytes == 32                   ? 3
+                               : PLAIN&& INPUTS > 0 && INPUTS <= 10 ? 2
+                                                                    : 4;
 
 /// Columns from the results being computed to the lines that the caches begin to fetch for results to come.
 constexpr int kColumnsAhead = 8;
-
-/// Size of the next block when `left` outputs are left: full blocks, then powers of two.
-inline int next_block(int left) {
-  int block = kOutputBlock;
-  while (block > left) block /= 2;
-  return block;
-}
 
 /// A row of weights per output, as multiply reads them, from weights in another order: input i * num_taps + t of output
 /// o is weight[o * output_stride + i * input_stride + tap[t]].
@@ -145,78 +142,79 @@ struct Product {
   }
 };
 
-/// BLOCK outputs for the pixels from `begin` on, as far as whole columns of VECTORS vectors go: their end is returned.
-/// Or, if not WHOLE, for the first `lanes` pixels after begin. INPUTS and PLAIN: as for multiply_planes.
+/// All outputs, as far as they are whole blocks of BLOCK, for the pixels from `begin` on, as far as they are whole
+/// columns of VECTORS vectors, whose end is returned; or, if not WHOLE, for the `lanes` pixels between begin and end.
+/// INPUTS and PLAIN: as for multiply_planes.
 template <typename T, int INPUTS, bool PLAIN, int BLOCK, int VECTORS, bool WHOLE>
-inline int multiply_columns(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out, int begin,
-                            int end, int lanes) {
+NEVER_INLINE int multiply_columns(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
+                                  ptrdiff_t out_at, int begin, int end, int lanes) {
   const ptrdiff_t row = INPUTS ? INPUTS : product.inputs;
   int column = begin;
-  for (; column + (WHOLE ? VECTORS * kLanes<T> : 1) <= end; column += VECTORS * kLanes<T>) {
-    Vector<T> sum[BLOCK][VECTORS];
-    start_sums<T, BLOCK>(PLAIN ? nullptr : product.bias, sum);
-    if (!PLAIN && product.finish->top) fetch_ahead<T, BLOCK, VECTORS>(out, column, *product.finish);
-    if constexpr (INPUTS) {
-      add_products<T, BLOCK, VECTORS, WHOLE, INPUTS>(in, in_at + column, product.weight, row, lanes, sum);
-    } else {
+  const T *weight = product.weight, *bias = PLAIN ? nullptr : product.bias;
+  for (int left = product.outputs; left >= BLOCK; left -= BLOCK, weight += BLOCK * row, out += BLOCK) {
+    T* to[BLOCK];
+#pragma GCC unroll 4
+    for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
+    for (column = begin; column + (WHOLE ? VECTORS * kLanes<T> : 1) <= end; column += VECTORS * kLanes<T>) {
+      Vector<T> sum[BLOCK][VECTORS];
+      start_sums<T, BLOCK>(bias, sum);
+      if (!PLAIN && product.finish->top) fetch_ahead<T, BLOCK, VECTORS>(to, column, *product.finish);
+      if constexpr (INPUTS) {
+        add_products<T, BLOCK, VECTORS, WHOLE, INPUTS>(in, in_at + column, weight, row, lanes, sum);
+      } else {
 #pragma GCC unroll 2
-      for (int i = 0; i < row; ++i) {
-        add_products<T, BLOCK, VECTORS, WHOLE, 1>(in + i, in_at + column, product.weight + i, row, lanes, sum);
+        for (int i = 0; i < row; ++i) {
+          add_products<T, BLOCK, VECTORS, WHOLE, 1>(in + i, in_at + column, weight + i, row, lanes, sum);
+        }
+      }
+      if (!PLAIN) finish_columns<T, BLOCK, VECTORS, WHOLE>(*product.finish, to, column, lanes, sum);
+      if (!PLAIN && product.finish->streamed) {
+        store_columns<T, BLOCK, VECTORS, WHOLE, true>(to, column, lanes, sum);
+      } else {
+        store_columns<T, BLOCK, VECTORS, WHOLE, false>(to, column, lanes, sum);
       }
     }
-    if (!PLAIN) finish_columns<T, BLOCK, VECTORS, WHOLE>(*product.finish, out, column, lanes, sum);
-    if (!PLAIN && product.finish->streamed) {
-      store_columns<T, BLOCK, VECTORS, WHOLE, true>(out, column, lanes, sum);
-    } else {
-      store_columns<T, BLOCK, VECTORS, WHOLE, false>(out, column, lanes, sum);
-    }
+    if (bias) bias += BLOCK;
   }
   return column;
 }
 
-/// BLOCK outputs for a strip of `width` pixels, in columns of VECTORS vectors; what is left in narrower ones.
+/// Whole blocks of BLOCK outputs for a strip of `width` pixels, in columns of VECTORS vectors; what is left in narrower
+/// ones.
 template <typename T, int INPUTS, bool PLAIN, int BLOCK, int VECTORS>
-inline void multiply_strip(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out, int begin,
-                           int width) {
-  const int end = multiply_columns<T, INPUTS, PLAIN, BLOCK, VECTORS, true>(product, in, in_at, out, begin, width, 0);
+inline void multiply_strip(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
+                           ptrdiff_t out_at, int begin, int width) {
+  const int end =
+      multiply_columns<T, INPUTS, PLAIN, BLOCK, VECTORS, true>(product, in, in_at, out, out_at, begin, width, 0);
+  if (end == width) return;
   if constexpr (VECTORS > 1) {
-    multiply_strip<T, INPUTS, PLAIN, BLOCK, VECTORS - 1>(product, in, in_at, out, end, width);
+    multiply_strip<T, INPUTS, PLAIN, BLOCK, VECTORS - 1>(product, in, in_at, out, out_at, end, width);
   } else {
-    multiply_columns<T, INPUTS, PLAIN, BLOCK, 1, false>(product, in, in_at, out, end, width, width - end);
+    multiply_columns<T, INPUTS, PLAIN, BLOCK, 1, false>(product, in, in_at, out, out_at, end, width, width - end);
   }
 }
 
-template <typename T, int INPUTS, bool PLAIN, int BLOCK>
-inline void multiply_block(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
-                           ptrdiff_t out_at, int width) {
-  T* to[BLOCK];
-#pragma GCC unroll 8
-  for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
-  if (INPUTS == 0 && BLOCK == kOutputBlock && product.inputs > kManyInputs) {
-    multiply_strip<T, INPUTS, PLAIN, BLOCK, 3>(product, in, in_at, to, 0, width);
-  } else {
-    constexpr int kVectors = BLOCK < kOutputBlock ? 4 : kManyInputs == 0 ? 3 : 2;
-    multiply_strip<T, INPUTS, PLAIN, BLOCK, kVectors>(product, in, in_at, to, 0, width);
+/// All outputs for a strip: whole blocks, then blocks half as large.
+template <typename T, int INPUTS, bool PLAIN, int BLOCK = kOutputBlock>
+inline void multiply_blocks(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
+                            ptrdiff_t out_at, int width) {
+  const int done = product.outputs / BLOCK * BLOCK;
+  if (done > 0) {
+    constexpr int kVectors = BLOCK == kOutputBlock ? kColumnVectors<INPUTS, PLAIN> : 4;
+    multiply_strip<T, INPUTS, PLAIN, BLOCK, kVectors>(product, in, in_at, out, out_at, 0, width);
+  }
+  if constexpr (BLOCK > 1) {
+    if (done == product.outputs) return;
+    multiply_blocks<T, INPUTS, PLAIN, BLOCK / 2>(product.from(done), in, in_at, out + done, out_at, width);
   }
 }
 
-/// Pixels treated for all outputs before the next: their inputs take half of a first-level cache of 32 KB.
+/// Pixels treated for all outputs before the next: whole columns whose inputs take half of a first-level cache of 32
+/// KB.
 template <typename T>
 inline int strip_pixels(int inputs) {
-  const int column = (inputs > kManyInputs ? 3 : 4) * kLanes<T>;
-  return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / column) * column;
-}
-
-/// The outputs from output o on, of which there are fewer than 2 BLOCK.
-template <typename T, int INPUTS, bool PLAIN, int BLOCK>
-inline void multiply_rest(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
-                          ptrdiff_t out_at, int width, int o) {
-  if (o == product.outputs) return;
-  if (product.outputs - o >= BLOCK) {
-    multiply_block<T, INPUTS, PLAIN, BLOCK>(product.from(o), in, in_at, out + o, out_at, width);
-    o += BLOCK;
-  }
-  if constexpr (BLOCK > 1) multiply_rest<T, INPUTS, PLAIN, BLOCK / 2>(product, in, in_at, out, out_at, width, o);
+  constexpr int kColumn = kColumnVectors<0, false> * kLanes<T>;
+  return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / kColumn) * kColumn;
 }
 
 /// multiply for INPUTS inputs (0: any number) and, if PLAIN, without bias and finish.
@@ -230,11 +228,7 @@ void multiply_planes(const Region& region, int groups, const Product<T>& first, 
       for (int column = 0; column < region.width; column += strip) {
         const int width = smaller(strip, region.width - column);
         const ptrdiff_t in_at = row * region.in_pitch + column, out_at = row * region.out_pitch + column;
-        int o = 0;
-        for (; o + kOutputBlock <= product.outputs; o += kOutputBlock) {
-          multiply_block<T, INPUTS, PLAIN, kOutputBlock>(product.from(o), in, in_at, out + o, out_at, width);
-        }
-        multiply_rest<T, INPUTS, PLAIN, kOutputBlock / 2>(product, in, in_at, out, out_at, width, o);
+        multiply_blocks<T, INPUTS, PLAIN>(product, in, in_at, out, out_at, width);
       }
     }
   }

@@ -11,6 +11,9 @@
 // For what is called more than once in an inner loop: a call would put all vectors from registers into memory.
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+// For inner loops that were slower where the compiler merged them with what calls them.
+#define NEVER_INLINE __attribute__((noinline))
+
 // For functions with about as many vectors as there are registers: AVX2's 16 do not hold them once they are inlined.
 #if defined(__AVX512F__)
 #define OWN_REGISTERS
