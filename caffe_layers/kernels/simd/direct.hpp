@@ -57,26 +57,35 @@ bool is_direct_forward(const FusedStage& stage) {
   return is_direct<T>(stage) || (is_3x3(stage) && pairs && fits);
 }
 
-/// Row y of a plane, or `zeros` outside of it.
-template <typename T>
-inline const T* row_or_zeros(const Plane<T>& plane, int y, const T* zeros) {
-  return y < 0 || y >= plane.height ? zeros : plane.data + static_cast<ptrdiff_t>(y) * plane.width;
-}
+/// COUNT rows of a plane from row y on, of which the first and the last may lie outside: they are `zeros` then.
+template <typename T, int COUNT>
+class Lines {
+ public:
+  ALWAYS_INLINE Lines(const Plane<T>& plane, int y, const T* zeros)
+      : inner_(plane.data + static_cast<ptrdiff_t>(y + 1) * plane.width),
+        pitch_(plane.width),
+        first_(y < 0 ? zeros : inner_ - pitch_),
+        last_(y + COUNT > plane.height ? zeros : inner_ + (COUNT - 2) * pitch_) {}
+  ALWAYS_INLINE const T* at(int line) const {
+    return line == 0 ? first_ : line == COUNT - 1 ? last_ : inner_ + (line - 1) * pitch_;
+  }
+
+ private:
+  const T* inner_;
+  ptrdiff_t pitch_;
+  const T *first_, *last_;
+};
 
 /// Rows y .. y + ROWS - 1 of OUTPUTS planes from `inputs` planes.
 template <typename T, int STRIDE, int OUTPUTS, int ROWS>
 inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, const T* weight, const T* bias,
                         int width, T* const* out, ptrdiff_t out_at) {
   constexpr int kLines = (ROWS - 1) * STRIDE + 3;
-  const T* line[kDirectPlanes][kLines];
-  for (int i = 0; i < inputs; ++i) {
-#pragma GCC unroll 9
-    for (int l = 0; l < kLines; ++l) line[i][l] = row_or_zeros(in[i], y * STRIDE - 1 + l, zeros);
-  }
   for_each_vector<T>(width, [&](auto edges, int column, int) {
     Vector<T> sum[OUTPUTS][ROWS];
     start_sums<T, OUTPUTS>(bias, sum);
     for (int i = 0; i < inputs; ++i) {
+      const Lines<T, kLines> lines(in[i], y * STRIDE - 1, zeros);
 #pragma GCC unroll 3
       for (int kx = 0; kx < 3; ++kx) {
         Vector<T> x[kLines];
@@ -86,7 +95,7 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
           if (k == 0 || (STRIDE == 2 && k == 2)) {
 #pragma GCC unroll 9
             for (int l = ky; l < kLines; l += STRIDE) {
-              x[l] = load_tap<T, STRIDE>(line[i][l], in->width, column, kx, edges);
+              x[l] = load_tap<T, STRIDE>(lines.at(l), in->width, column, kx, edges);
             }
           }
 #pragma GCC unroll 4

@@ -102,20 +102,16 @@ OWN_REGISTERS void weight_gradient_2(const Plane<T>& in, const T* out_diff, int 
 template <typename T, int ROWS>
 inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zeros, int y, const T* weight,
                             int weight_stride, int height, int width, T* in_diff, bool streamed) {
-  const T* line[kDirectPlanes][ROWS + 1];
-  for (int o = 0; o < outputs; ++o) {
-#pragma GCC unroll 3
-    for (int l = 0; l < ROWS + 1; ++l) line[o][l] = row_or_zeros(out_diff[o], y + l, zeros);
-  }
   for_each_vector<T>(out_diff->width, [&](auto edges, int column, int) {
     Vector<T> sum[ROWS][4] = {};  // even and odd pixels of the even row, then of the odd row
     const T* weight_of_output = weight;
     for (int o = 0; o < outputs; ++o, weight_of_output += weight_stride) {
       const T* w = weight_of_output;
+      const Lines<T, ROWS + 1> lines(out_diff[o], y, zeros);
       Corner<T> dy[ROWS + 1];
 #pragma GCC unroll 3
       for (int l = 0; l < ROWS + 1; ++l) {
-        dy[l] = Corner<T>::load_from(line[o][l], out_diff->width, column, edges);
+        dy[l] = Corner<T>::load_from(lines.at(l), out_diff->width, column, edges);
       }
 #pragma GCC unroll 2
       for (int row = 0; row < ROWS; ++row) {

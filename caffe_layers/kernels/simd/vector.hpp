@@ -147,7 +147,7 @@ ALWAYS_INLINE Vector<T> reduce(Vector<T>* sums) {
 
 /// to[i] = sum over the lanes of sums[i]; writes COUNT values rounded up to whole vectors.
 template <typename T, int COUNT>
-inline void horizontal_sums(const Vector<T>* sums, T* to) {
+ALWAYS_INLINE void horizontal_sums(const Vector<T>* sums, T* to) {
 #pragma GCC unroll 9
   for (int first = 0; first < COUNT; first += kLanes<T>) {
     Vector<T> part[kLanes<T>] = {};
