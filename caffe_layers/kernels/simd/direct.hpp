@@ -59,9 +59,9 @@ bool is_direct_forward(const FusedStage& stage) {
 
 /// COUNT rows of a plane from row y on, of which the first and the last may lie outside: they are `zeros` then.
 template <typename T, int COUNT>
-class Lines {
+class BorderedRows {
  public:
-  ALWAYS_INLINE Lines(const Plane<T>& plane, int y, const T* zeros)
+  ALWAYS_INLINE BorderedRows(const Plane<T>& plane, int y, const T* zeros)
       : inner_(plane.data + static_cast<ptrdiff_t>(y + 1) * plane.width),
         pitch_(plane.width),
         first_(y < 0 ? zeros : inner_ - pitch_),
@@ -85,7 +85,7 @@ inline void direct_rows(const Plane<T>* in, int inputs, const T* zeros, int y, c
     Vector<T> sum[OUTPUTS][ROWS];
     start_sums<T, OUTPUTS>(bias, sum);
     for (int i = 0; i < inputs; ++i) {
-      const Lines<T, kLines> lines(in[i], y * STRIDE - 1, zeros);
+      const BorderedRows<T, kLines> lines(in[i], y * STRIDE - 1, zeros);
 #pragma GCC unroll 3
       for (int kx = 0; kx < 3; ++kx) {
         Vector<T> x[kLines];

@@ -107,7 +107,7 @@ inline void transposed_rows(const Plane<T>* out_diff, int outputs, const T* zero
     const T* weight_of_output = weight;
     for (int o = 0; o < outputs; ++o, weight_of_output += weight_stride) {
       const T* w = weight_of_output;
-      const Lines<T, ROWS + 1> lines(out_diff[o], y, zeros);
+      const BorderedRows<T, ROWS + 1> lines(out_diff[o], y, zeros);
       Corner<T> dy[ROWS + 1];
 #pragma GCC unroll 3
       for (int l = 0; l < ROWS + 1; ++l) {
