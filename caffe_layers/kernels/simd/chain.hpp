@@ -74,7 +74,7 @@ ForwardJobs forward_jobs(const FusedChain& chain) {
       chain.num_stages == 1 && first.group == 1 && is_spatial(first) && !is_strided<T>(first) && for_each_image > 1;
   const int rows = forward_rows<T>(chain, splits ? 1 : for_each_image);
   const int outputs =
-      splits ? round_up((last.out_channels + for_each_image - 1) / for_each_image, kOutputBlock) : last.out_channels;
+      splits ? round_up((last.out_channels + for_each_image - 1) / for_each_image, kMostOutputs) : last.out_channels;
   return {rows, (last.out_height + rows - 1) / rows, outputs, (last.out_channels + outputs - 1) / outputs};
 }
 

@@ -30,16 +30,20 @@ inline void list_planes(const Planes<T>& planes, int channels, T** list) {
   for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
 }
 
-/// Outputs computed together. AVX-512 has registers for 8, but then took longer (up to 1.2 times, Zen 4).
-constexpr int kOutputBlock = 4;
+/// Outputs computed together at most; parts of a stage's outputs are whole blocks of so many.
+constexpr int kMostOutputs = kVectorBytes == 64 ? 8 : 4;
 
-/// Vectors of pixels computed together, a column. 2 are enough sums for two multiply-add units that take 4 cycles, and
-/// fastest for few inputs, which the first-level cache keeps; but wide columns read more of each plane at a time, and
-/// have less to do per result where it is finished.
-template <int INPUTS, bool PLAIN>
-constexpr int kColumnVectors = kVectorBytes == 32                   ? 3
-                               : PLAIN&& INPUTS > 0 && INPUTS <= 10 ? 2
-                                                                    : 4;
+/// Outputs and vectors of pixels computed together, a column. 16 registers hold 4 x 3 sums. With AVX-512's 32, 8 sums
+/// are enough for two multiply-add units that take 4 cycles, and fastest for few inputs, which the first-level cache
+/// keeps (more took up to 1.2 times as long, Zen 4); wide columns read more of each plane at a time, and have less to
+/// do per result where it is finished; tall ones read planes less often, of which first convolutions have nine for
+/// each.
+constexpr int output_block(int inputs, bool plain) { return inputs == 0 && !plain ? kMostOutputs : 4; }
+constexpr int column_vectors(int inputs, bool plain) {
+  if (kVectorBytes < 64) return 3;
+  const bool few = plain && inputs > 0 && inputs <= 10;
+  return few || output_block(inputs, plain) == 8 ? 2 : 4;
+}
 
 /// Columns from the results being computed to the lines that the caches begin to fetch for results to come.
 constexpr int kColumnsAhead = 8;
@@ -153,7 +157,7 @@ NEVER_INLINE int multiply_columns(const Product<T>& product, const T* const* in,
   const T *weight = product.weight, *bias = PLAIN ? nullptr : product.bias;
   for (int left = product.outputs; left >= BLOCK; left -= BLOCK, weight += BLOCK * row, out += BLOCK) {
     T* to[BLOCK];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int b = 0; b < BLOCK; ++b) to[b] = out[b] + out_at;
     for (column = begin; column + (WHOLE ? VECTORS * kLanes<T> : 1) <= end; column += VECTORS * kLanes<T>) {
       Vector<T> sum[BLOCK][VECTORS];
@@ -195,12 +199,12 @@ inline void multiply_strip(const Product<T>& product, const T* const* in, ptrdif
 }
 
 /// All outputs for a strip: whole blocks, then blocks half as large.
-template <typename T, int INPUTS, bool PLAIN, int BLOCK = kOutputBlock>
+template <typename T, int INPUTS, bool PLAIN, int BLOCK = output_block(INPUTS, PLAIN)>
 inline void multiply_blocks(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
                             ptrdiff_t out_at, int width) {
   const int done = product.outputs / BLOCK * BLOCK;
   if (done > 0) {
-    constexpr int kVectors = BLOCK == kOutputBlock ? kColumnVectors<INPUTS, PLAIN> : 4;
+    constexpr int kVectors = BLOCK == output_block(INPUTS, PLAIN) ? column_vectors(INPUTS, PLAIN) : 4;
     multiply_strip<T, INPUTS, PLAIN, BLOCK, kVectors>(product, in, in_at, out, out_at, 0, width);
   }
   if constexpr (BLOCK > 1) {
@@ -213,7 +217,7 @@ inline void multiply_blocks(const Product<T>& product, const T* const* in, ptrdi
 /// KB.
 template <typename T>
 inline int strip_pixels(int inputs) {
-  constexpr int kColumn = kColumnVectors<0, false> * kLanes<T>;
+  constexpr int kColumn = (kVectorBytes < 64 ? 3 : 4) * kLanes<T>;
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / kColumn) * kColumn;
 }
 

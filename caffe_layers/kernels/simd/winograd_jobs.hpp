@@ -42,7 +42,7 @@ struct TileJobs {
     if (!backward && all_rows <= most && count() * stage.group < chain.threads) {
       job_rows = static_cast<int>(all_rows);
       const int wanted = chain.threads / stage.group;
-      part_outputs = round_up((stage.group_outputs + wanted - 1) / wanted, kOutputBlock);
+      part_outputs = round_up((stage.group_outputs + wanted - 1) / wanted, kMostOutputs);
     }
     parts = (stage.group_outputs + part_outputs - 1) / part_outputs;
     own_factors = !backward && count() * stage.group * parts <= chain.threads;
