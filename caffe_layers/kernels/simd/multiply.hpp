@@ -30,8 +30,10 @@ inline void list_planes(const Planes<T>& planes, int channels, T** list) {
   for (int c = 0; c < channels; ++c) list[c] = planes.at(c);
 }
 
-/// Outputs computed together at most; parts of a stage's outputs are whole blocks of so many.
+/// Outputs computed together at most, here and for their weights' gradients; parts of a stage's outputs are whole
+/// blocks of so many. And vectors of pixels, of which a strip has a multiple.
 constexpr int kMostOutputs = kVectorBytes == 64 ? 8 : 4;
+constexpr int kMostVectors = kVectorBytes == 64 ? 4 : 3;
 
 /// Outputs and vectors of pixels computed together, a column. 16 registers hold 4 x 3 sums. With AVX-512's 32, 8 sums
 /// are enough for two multiply-add units that take 4 cycles, and fastest for few inputs, which the first-level cache
@@ -40,9 +42,8 @@ constexpr int kMostOutputs = kVectorBytes == 64 ? 8 : 4;
 /// each.
 constexpr int output_block(int inputs, bool plain) { return inputs == 0 && !plain ? kMostOutputs : 4; }
 constexpr int column_vectors(int inputs, bool plain) {
-  if (kVectorBytes < 64) return 3;
   const bool few = plain && inputs > 0 && inputs <= 10;
-  return few || output_block(inputs, plain) == 8 ? 2 : 4;
+  return kVectorBytes == 64 && (few || output_block(inputs, plain) == kMostOutputs) ? 2 : kMostVectors;
 }
 
 /// Columns from the results being computed to the lines that the caches begin to fetch for results to come.
@@ -147,12 +148,13 @@ struct Product {
 };
 
 /// All outputs, as far as they are whole blocks of BLOCK, for the pixels from `begin` on, as far as they are whole
-/// columns of VECTORS vectors, whose end is returned; or, if not WHOLE, for the `lanes` pixels between begin and end.
+/// columns of VECTORS vectors, whose end is returned; or, if not WHOLE, for the pixels up to `end`, less than a vector.
 /// INPUTS and PLAIN: as for multiply_planes.
 template <typename T, int INPUTS, bool PLAIN, int BLOCK, int VECTORS, bool WHOLE>
 NEVER_INLINE int multiply_columns(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
-                                  ptrdiff_t out_at, int begin, int end, int lanes) {
+                                  ptrdiff_t out_at, int begin, int end) {
   const ptrdiff_t row = INPUTS ? INPUTS : product.inputs;
+  const int lanes = end - begin;  // if not WHOLE
   int column = begin;
   const T *weight = product.weight, *bias = PLAIN ? nullptr : product.bias;
   for (int left = product.outputs; left >= BLOCK; left -= BLOCK, weight += BLOCK * row, out += BLOCK) {
@@ -189,12 +191,12 @@ template <typename T, int INPUTS, bool PLAIN, int BLOCK, int VECTORS>
 inline void multiply_strip(const Product<T>& product, const T* const* in, ptrdiff_t in_at, T* const* out,
                            ptrdiff_t out_at, int begin, int width) {
   const int end =
-      multiply_columns<T, INPUTS, PLAIN, BLOCK, VECTORS, true>(product, in, in_at, out, out_at, begin, width, 0);
+      multiply_columns<T, INPUTS, PLAIN, BLOCK, VECTORS, true>(product, in, in_at, out, out_at, begin, width);
   if (end == width) return;
   if constexpr (VECTORS > 1) {
     multiply_strip<T, INPUTS, PLAIN, BLOCK, VECTORS - 1>(product, in, in_at, out, out_at, end, width);
   } else {
-    multiply_columns<T, INPUTS, PLAIN, BLOCK, 1, false>(product, in, in_at, out, out_at, end, width, width - end);
+    multiply_columns<T, INPUTS, PLAIN, BLOCK, 1, false>(product, in, in_at, out, out_at, end, width);
   }
 }
 
@@ -217,7 +219,7 @@ inline void multiply_blocks(const Product<T>& product, const T* const* in, ptrdi
 /// KB.
 template <typename T>
 inline int strip_pixels(int inputs) {
-  constexpr int kColumn = (kVectorBytes < 64 ? 3 : 4) * kLanes<T>;
+  constexpr int kColumn = kMostVectors * kLanes<T>;
   return larger(1, 16384 / static_cast<int>(sizeof(T)) / inputs / kColumn) * kColumn;
 }
 

@@ -120,9 +120,6 @@ inline void transpose(V* rows) {
   }
 }
 
-/// Outputs whose gradients a panel's pass sums up, for inputs of up to two vectors.
-constexpr int kPanelOutputs = kVectorBytes == 64 ? 8 : 4;
-
 /// Values of a panel: a quarter of a first-level cache of 32 KB.
 template <typename T>
 constexpr int kPanel = 8192 / sizeof(T);
@@ -195,7 +192,7 @@ inline void panel_gradient(int pixels, const T* panel, const T* const* out_diff,
 template <int VECTORS>
 inline int next_panel_block(int left) {
   if (VECTORS == 2 && kVectorBytes == 32 && left >= 6) return 6;
-  int block = kPanelOutputs;
+  int block = kMostOutputs;
   while (block > left) block /= 2;
   return block;
 }
@@ -209,7 +206,7 @@ inline void panel_gradients(int pixels, const T* panel, int columns, int outputs
     fetch->add(static_cast<ptrdiff_t>(block) * columns * pixels);
     const T* const* dy = out_diff + o;
     T* to = weight_diff + static_cast<ptrdiff_t>(o) * inputs;
-    if (block == 8) panel_gradient<T, kPanelOutputs, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
+    if (block == 8) panel_gradient<T, kMostOutputs, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 6) panel_gradient<T, 6, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 4) panel_gradient<T, 4, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);
     if (block == 2) panel_gradient<T, 2, VECTORS>(pixels, panel, dy, out_at, to, inputs, columns);

@@ -18,7 +18,7 @@
 #if defined(__AVX512F__)
 #define OWN_REGISTERS
 #else
-#define OWN_REGISTERS __attribute__((noinline))
+#define OWN_REGISTERS NEVER_INLINE
 #endif
 
 namespace caffe_layers {
