@@ -126,7 +126,7 @@ $(STAMPS)/tests: $(STAMPS)/installed $(shell find tests/layers -type f 2>/dev/nu
 
 .PHONY: gradcheck
 gradcheck: $(STAMPS)/tests ## gradient checks of our layers; with GPU=1 also everything that compares GPU and CPU
-	@$(BUILD)/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*$(if $(WITH_CUDA),:*/2.*:*/3.*:*Cuda*)'
+	@$(BUILD)/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*:*Jacobian*$(if $(WITH_CUDA),:*/2.*:*/3.*:*Cuda*)'
 
 .PHONY: bench
 bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock Caffe, PyTorch if installed, a copy
