@@ -22,12 +22,35 @@ inline int device_attribute(cudaDeviceAttr attribute) {
   return value;
 }
 
-/// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
-/// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
-/// <<<>>>, so that tests can compile the same source for the host.
+/// Is everything compiled for GPUs that can start a kernel while the one in front of it ends?
+#ifdef __CUDA_ARCH_LIST__
+constexpr bool all_start_early() {
+  for (const int architecture : {__CUDA_ARCH_LIST__}) {
+    if (architecture < 900) return false;
+  }
+  return true;
+}
+#else
+constexpr bool all_start_early() { return false; }
+#endif
+
+/// In a kernel of launch_early() in front of everything that reads or writes global memory: waits until all kernels
+/// before it have ended.
+__device__ __forceinline__ void wait_for_earlier_kernels() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// Lets blocks of the next kernel, if it is one of launch_early(), take the place of this one's as they end.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
-            const Arguments&... arguments) {
+void launch_as(bool early, void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
+               const Arguments&... arguments) {
   if (shared_bytes > kDefaultSharedBytes) {
     // All that the device has: a kept launch starts after later ones of its kernel have set this anew. Per device, so
     // it is set at every launch rather than remembered.
@@ -41,9 +64,31 @@ void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cud
   config.stream = stream;
   if (kept_launches) {
     kept_launches->add(kernel, config, static_cast<Parameters>(arguments)...);
-  } else {
-    cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    return;
   }
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &attribute;
+  config.numAttrs = early;
+  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+/// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
+/// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
+/// <<<>>>, so that tests can compile the same source for the host.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
+            const Arguments&... arguments) {
+  launch_as(false, kernel, blocks, shared_bytes, stream, arguments...);
+}
+
+/// As launch(), for a kernel that begins with wait_for_earlier_kernels(): its blocks may be there before the kernels in
+/// front of it have ended.
+template <typename... Parameters, typename... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
+                  const Arguments&... arguments) {
+  launch_as(all_start_early(), kernel, blocks, shared_bytes, stream, arguments...);
 }
 
 template <typename Int>

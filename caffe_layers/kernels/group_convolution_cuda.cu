@@ -1,4 +1,5 @@
 #include "caffe_layers/kernels/group_convolution_cuda.hpp"
+#include "caffe_layers/kernels/group_convolution_igcv2.cuh"
 #include "caffe_layers/kernels/group_convolution_stages.cuh"
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
 #include "caffe_layers/kernels/permutation.hpp"
@@ -13,13 +14,20 @@ std::vector<int> channel_tables(const GroupConvolutionChain& chain) {
         invert_permutation(last ? chain.output_channel : chain.stages[s + 1].input_channel);
     tables.insert(tables.end(), destination.begin(), destination.end());
   }
+  if (!begins_depthwise(chain)) return tables;
+  for (int channel : chain.stages[1].input_channel) tables.push_back(chain.stages[0].input_channel[channel]);
   return tables;
+}
+
+bool begins_depthwise(const GroupConvolutionChain& chain) {
+  const GroupConvolutionStage& s = chain.stages.front();
+  return chain.stages.size() > 1 && s.group == s.in_channels && s.group == s.out_channels;
 }
 
 template <typename T>
 const std::vector<CudaGroupConvolutionKernel<T>>& cuda_group_convolution_kernels() {
-  static const std::vector<CudaGroupConvolutionKernel<T>> table = {group_convolution_tiles<T>(),
-                                                                   group_convolution_stages<T>()};
+  static const std::vector<CudaGroupConvolutionKernel<T>> table = {
+      group_convolution_igcv2<T>(), group_convolution_tiles<T>(), group_convolution_stages<T>()};
   return table;
 }
 

@@ -11,8 +11,12 @@ namespace caffe_layers {
 
 /// The permutations of a chain as the CUDA kernels want them; to be copied to the device.
 /// First where the first stage finds its input channels (its input_channel), then for each stage where its output
-/// channels go: to the place where the next stage expects them, at last to the channel of top.
+/// channels go: to the place where the next stage expects them, at last to the channel of top. If begins_depthwise, then
+/// the channels of bottom that the second stage's inputs are made of.
 std::vector<int> channel_tables(const GroupConvolutionChain& chain);
+
+/// Is a depthwise stage, each channel with one output, followed by another stage?
+bool begins_depthwise(const GroupConvolutionChain& chain);
 
 /// One implementation of equation 4 on the current device. All pointers but those inside the chain are device pointers;
 /// everything is queued on `stream`, nothing waits. Errors of launches are left in cudaPeekAtLastError().

@@ -210,6 +210,10 @@ StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, 
   return {stage == 0 ? tables : nullptr, destination};
 }
 
+const int* depthwise_inputs(const GroupConvolutionChain& chain, const int* tables) {
+  return stage_tables(chain, tables, chain.stages.size()).destination;
+}
+
 template <typename T>
 void stage_backward_data(const StageShape& shape, const StageTables& tables, const T* weight, const T* out_diff,
                          const BottomFinish<T>& finish, T* in_diff, cudaStream_t stream) {

@@ -24,6 +24,8 @@ struct StageTables {
 };
 /// `tables` as channel_tables() orders them.
 StageTables stage_tables(const GroupConvolutionChain& chain, const int* tables, size_t stage);
+/// What channel_tables() adds for a chain that begins_depthwise.
+const int* depthwise_inputs(const GroupConvolutionChain& chain, const int* tables);
 __device__ __forceinline__ int source_channel(const StageTables& tables, int channel) {
   return tables.source ? tables.source[channel] : channel;
 }

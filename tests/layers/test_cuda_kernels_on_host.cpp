@@ -111,7 +111,8 @@ TEST_F(CudaOnHostTest, EachGradientAlone) {
 
 /// Every combination of gradients asked for, by stage.
 TEST_F(CudaOnHostTest, EverySubsetOfGradients) {
-  for (const std::string name : {"all biases", "two 1x1", "projection of every third", "projection"}) {
+  for (const std::string name :
+       {"all biases", "two 1x1", "projection of every third", "projection", "igcv2, branches of 8, 32x8"}) {
     const auto spec =
         std::find_if(kChains.begin(), kChains.end(), [&](const ChainSpec& chain) { return chain.name == name; });
     ASSERT_NE(kChains.end(), spec);
@@ -168,14 +169,17 @@ TEST_F(CudaOnHostTest, OrderOfThreadsDoesNotMatter) {
 }
 
 /// Which kernel is picked: all blocks of the paper's networks are fused, other chains run stage by stage.
-TEST_F(CudaOnHostTest, PicksTilesWhereTheyFit) {
+TEST_F(CudaOnHostTest, PicksTheFusedKernelThatFits) {
   const auto picked = [](const ChainSpec& spec) {
     return std::string(pick_cuda_group_convolution_kernel<float>(make_chain(spec)).name);
   };
   const ChainSpec star = {"C216", 64, 864, 8, 8, {{864, 864, 3, 1, 1}, {864, 108}, {864, 108}, {864, 108}, {864, 108}}};
   for (const int kilobytes : {163, 227}) {  // compute capability 8.0 and 9.0
     cuda_on_host::shared_bytes_per_block = kilobytes * 1024;
-    EXPECT_EQ("tiles", picked({"C64", 64, 64, 32, 32, {{64, 64, 3, 1, 1}, {64, 8}, {64, 8}}}));
+    EXPECT_EQ("igcv2", picked({"C64", 64, 64, 32, 32, {{64, 64, 3, 1, 1}, {64, 8}, {64, 8}}}));
+    EXPECT_EQ("tiles", picked({"C80", 64, 80, 32, 32, {{80, 80, 3, 1, 1}, {80, 8}, {80, 8}}}));
+    EXPECT_EQ("tiles", picked({"biased", 64, 64, 32, 32, {{64, 64, 3, 1, 1}, {64, 8, 1, 1, 0, 1, true}, {64, 8}}}));
+    EXPECT_EQ("tiles", picked({"odd rows", 64, 64, 33, 32, {{64, 64, 3, 1, 1}, {64, 8}, {64, 8}}}));
     EXPECT_EQ("tiles", picked(star));
   }
   cuda_on_host::shared_bytes_per_block = 48 * 1024;

@@ -39,10 +39,19 @@ using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrMultiProcessorCount };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 
 namespace cuda_on_host {
@@ -183,6 +192,22 @@ inline void __syncthreads() { cuda_on_host::block.block_barrier(); }
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return cuda_on_host::block.exchange(value, static_cast<int>(threadIdx.x % cuda_on_host::kLanes) ^ mask);
+}
+
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return cuda_on_host::block.exchange(value, lane);
+}
+/// Lanes without a neighbour there get their own value.
+template <typename T>
+T __shfl_up_sync(unsigned, T value, int distance) {
+  const int lane = static_cast<int>(threadIdx.x % cuda_on_host::kLanes);
+  return cuda_on_host::block.exchange(value, lane < distance ? lane : lane - distance);
+}
+template <typename T>
+T __shfl_down_sync(unsigned, T value, int distance) {
+  const int lane = static_cast<int>(threadIdx.x % cuda_on_host::kLanes);
+  return cuda_on_host::block.exchange(value, lane + distance < cuda_on_host::kLanes ? lane + distance : lane);
 }
 
 namespace cuda_on_host {
