@@ -61,7 +61,10 @@ def prepare(folder: Path, batches):
         for name in NETS:
             generate(f"{name}_{batch}", options[name], folder, batch)
     for path in folder.glob("*/fused/*.prototxt"):
-        path.write_text(path.read_text().replace(f"{folder.absolute()}/", ""))
+        text = path.read_text()
+        for written in (folder.absolute(), relative(str(folder.absolute()))):  # below the project they are short
+            text = text.replace(f'"{written}/', '"')
+        path.write_text(text)
     for path in folder.glob("*/fused/train_val.prototxt"):
         path.with_name("constant.prototxt").write_text(to_text(without_data(path)))
     (folder / "commit.txt").write_text(commit())

@@ -62,6 +62,7 @@ def time_block(path: Path, mode: str, device: str, seconds: float) -> dict:
     model = nn.Sequential(*modules).to(device, memory_format=form)
     x = torch.randn(shape, device=device).contiguous(memory_format=form).requires_grad_()
     if "compiled" in mode:
+        torch.compiler.reset()  # or the blocks before count as this one's recompilations, of which there may be few
         model = torch.compile(model)
     if "graphs" in mode:
         model = torch.cuda.make_graphed_callables(model, (x,))

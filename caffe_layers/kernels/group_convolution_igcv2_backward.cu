@@ -146,7 +146,11 @@ __device__ __forceinline__ void first_stages_backward(const BlockArguments<T>& a
   using Shape = Block<T, K, ROWS>;
   constexpr int V = Vector<T>::size;
   const int plane = a.height * a.width;
+  const auto load_input = [&](int i) {
+    return tile.load(bottom + tile.image + static_cast<size_t>(a.inputs[i]) * plane);
+  };
   for (int branch = threadIdx.x / kLanes; branch < a.channels / K; branch += kWarps) {
+    LaneRows<T, ROWS> rows = load_input(branch * K);
     T d[K][ROWS][V];
 #pragma unroll
     for (int k = 0; k < K; ++k) {
@@ -159,10 +163,10 @@ __device__ __forceinline__ void first_stages_backward(const BlockArguments<T>& a
       }
     }
     for (int i = branch * K; i < (branch + 1) * K; ++i) {
-      const LaneRows<T, ROWS> rows = tile.load(bottom + tile.image + static_cast<size_t>(a.inputs[i]) * plane);
       T* in_diff = between_diff + tile.image + static_cast<size_t>(i) * plane + tile.first_pixel + tile.pixel;
       T sums[K + kTaps - 1 <= 16 ? 16 : 32] = {}, last_tap;
       input_backward<K>(rows, tile, shared.input_weights + i * Shape::kInputWeights, d, in_diff, sums, &last_tap);
+      if (i + 1 < (branch + 1) * K) rows = load_input(i + 1);  // on their way while lanes are summed
       T* const of_taps = first_partials + shared.depthwise_output[i] * kTaps;
       T* const of_weights = middle_partials + branch * K * K + (i - branch * K);
       take_sums(sums, [&](int at, T sum) {

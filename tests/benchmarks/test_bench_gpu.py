@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -54,6 +55,15 @@ def test_what_is_prepared_can_be_moved(prepared):
     assert net.layer[0].dummy_data_param.shape[0].dim == [2, 3, 32, 32]
     block = read_net(prepared / "blocks/igcv2-c64-stage1.prototxt")
     assert [layer.type for layer in block.layer] == ["Input", "FusedGroupConvolution"]
+
+
+def test_below_the_project_it_can_be_moved_too():
+    """There the generators write paths relative to the project."""
+    with TemporaryDirectory(dir=bench_gpu.ROOT) as below:
+        folder = Path(below) / "prepared"
+        assert bench_gpu.main(["prepare", str(folder), "--batches", "2"]) == 0
+        for file in (folder / "igcv1_c48_d20_2/fused").glob("*.prototxt"):
+            assert folder.parent.name not in file.read_text(), file.name
 
 
 def test_the_commit_travels_with_what_is_prepared(prepared, tmp_path, monkeypatch):
