@@ -106,9 +106,15 @@ class Programs:
             list(map(str, command)), cwd=self.folder, env={**os.environ, **environment}, text=True, capture_output=True
         )
         if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
-            raise Failed(next((line for line in lines if line.startswith("F")), lines[-1]))
+            raise Failed(reason(done.stderr or done.stdout) or f"exit status {done.returncode}")
         return done
+
+
+def reason(text: str) -> str:
+    """The line of a program's output that says why it failed: glog's, Python's, or else the last."""
+    lines = text.strip().splitlines()
+    told = [line for line in lines if re.match(r"F\d|[\w.]*(Error|Exception)\b", line)]
+    return (told or lines or [""])[-1]
 
 
 def json_lines(text: str) -> list[dict]:
