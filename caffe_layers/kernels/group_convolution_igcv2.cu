@@ -10,9 +10,8 @@ namespace {
 
 /// The second 1x1 stage: a warp takes a branch.
 template <typename T, int K, int ROWS, typename Rows>
-__device__ __forceinline__ void last_stage(const SharedBlock<T, Block<T, K, ROWS>>& shared, int branches,
-                                           const Rows& top) {
-  constexpr int V = Vector<T>::size, kPixels = Block<T, K, ROWS>::kPixels;
+__device__ __forceinline__ void last_stage(const SharedBlock<T, K, ROWS>& shared, int branches, const Rows& top) {
+  constexpr int V = Vector<T>::size, kPixels = BlockShape<T, K, ROWS>::kPixels;
   const int pixel = threadIdx.x % kLanes * V;
   for (int branch = threadIdx.x / kLanes; branch < branches; branch += kWarps) {
     const T* weights = shared.last_weights + branch * K * K;
@@ -53,14 +52,14 @@ template <typename T, int K, int ROWS, bool FINISHED>
 __global__ void __launch_bounds__(kThreads, kTileBlocks)
     forward_igcv2(const __grid_constant__ BlockArguments<T> a, const T* __restrict__ bottom,
                   const T* __restrict__ residual, bool relu, T* __restrict__ top) {
-  const SharedBlock<T, Block<T, K, ROWS>> shared(a.channels, K);
+  const SharedBlock<T, K, ROWS> shared(a.channels);
   const BlockTile<T, ROWS> tile(a);
   wait_for_earlier_kernels();
   first_stages<T, K, ROWS>(a, bottom, tile, shared);
   __syncthreads();
   let_next_kernel_start();
   const size_t offset = tile.image + tile.first_pixel;
-  const PlaneRows<T> rows = {top + offset, a.height * a.width, Block<T, K, ROWS>::kPixels, true};
+  const PlaneRows<T> rows = {top + offset, a.height * a.width, BlockShape<T, K, ROWS>::kPixels, true};
   if constexpr (FINISHED) {
     last_stage<T, K, ROWS>(shared, a.channels / K,
                            FinishedRows<T>(rows, residual ? residual + offset : nullptr, relu, nullptr));
@@ -76,12 +75,13 @@ bool is_square(const GroupConvolutionStage& s, int group_channels) {
 /// Pixels of a tile.
 template <typename T>
 int tile_pixels(const GroupConvolutionChain& chain) {
-  return branch_channels(chain) == 8 ? Block<T, 8, 2>::kPixels : Block<T, 16, 1>::kPixels;
+  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::kPixels : BlockShape<T, 16, 1>::kPixels;
 }
 template <typename T>
 size_t shared_bytes(const GroupConvolutionChain& chain) {
   const int channels = chain.stages[0].in_channels;
-  return branch_channels(chain) == 8 ? Block<T, 8, 2>::shared_bytes(channels) : Block<T, 16, 1>::shared_bytes(channels);
+  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::shared_bytes(channels)
+                                     : BlockShape<T, 16, 1>::shared_bytes(channels);
 }
 
 template <typename T>

@@ -34,18 +34,18 @@ __device__ __forceinline__ void take_sums(T (&values)[COUNT], const Take& take) 
 template <typename T, int K, int ROWS>
 __device__ __forceinline__ void last_weight_sums(const T* in, const T* top_diff, const int* destination, int plane,
                                                  T* partials) {
-  constexpr int V = Vector<T>::size, kPixels = Block<T, K, ROWS>::kPixels;
-  for (int corner = 0; corner < K * K; corner += kSide * K) {
-    for (int first = 0; first < K; first += kSide) {
+  constexpr int V = Vector<T>::size, kPixels = BlockShape<T, K, ROWS>::kPixels;
+  for (int first_out = 0; first_out < K; first_out += kSide) {
+    for (int first_in = 0; first_in < K; first_in += kSide) {
       T sums[kSide * kSide] = {};
 #pragma unroll
       for (int r = 0; r < ROWS; ++r) {
         Vector<T> x[kSide];
 #pragma unroll
-        for (int i = 0; i < kSide; ++i) x[i] = load_vector(in + (first + i) * kPixels + r * kLanes * V);
+        for (int i = 0; i < kSide; ++i) x[i] = load_vector(in + (first_in + i) * kPixels + r * kLanes * V);
 #pragma unroll
         for (int k = 0; k < kSide; ++k) {
-          const size_t channel = destination[corner / K + k];
+          const size_t channel = destination[first_out + k];
           const Vector<T> d = load_vector(top_diff + channel * plane + r * kLanes * V);
 #pragma unroll
           for (int i = 0; i < kSide; ++i) {
@@ -58,7 +58,7 @@ __device__ __forceinline__ void last_weight_sums(const T* in, const T* top_diff,
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int at = threadIdx.x % kLanes * 2 + j;
-        partials[corner + at / kSide * K + first + at % kSide] = sums[j];
+        partials[(first_out + at / kSide) * K + first_in + at % kSide] = sums[j];
       }
     }
   }
@@ -66,9 +66,9 @@ __device__ __forceinline__ void last_weight_sums(const T* in, const T* top_diff,
 
 /// The second 1x1 stage: its weights' gradient, and its inputs' in the place of the inputs. A warp takes a branch.
 template <typename T, int K, int ROWS>
-__device__ __forceinline__ void last_stage_backward(const SharedBlock<T, Block<T, K, ROWS>>& shared, int branches,
+__device__ __forceinline__ void last_stage_backward(const SharedBlock<T, K, ROWS>& shared, int branches,
                                                     const T* top_diff, int plane, T* partials) {
-  constexpr int V = Vector<T>::size, kPixels = Block<T, K, ROWS>::kPixels;
+  constexpr int V = Vector<T>::size, kPixels = BlockShape<T, K, ROWS>::kPixels;
   const int pixel = threadIdx.x % kLanes * V;
   for (int branch = threadIdx.x / kLanes; branch < branches; branch += kWarps) {
     const int* destination = shared.last_destination + branch * K;
@@ -107,7 +107,7 @@ __device__ __forceinline__ void input_backward(const LaneRows<T, ROWS>& in, cons
   depthwise_rows(in, tile, weights, depthwise);
 #pragma unroll
   for (int k = 0; k < K; ++k) {
-    const T w = weights[Block<T, K, ROWS>::kTapsPadded + k];
+    const T w = weights[BlockShape<T, K, ROWS>::kTapsPadded + k];
 #pragma unroll
     for (int row = 0; row < ROWS; ++row) {
 #pragma unroll
@@ -141,9 +141,9 @@ __device__ __forceinline__ void input_backward(const LaneRows<T, ROWS>& in, cons
 template <typename T, int K, int ROWS>
 __device__ __forceinline__ void first_stages_backward(const BlockArguments<T>& a, const T* bottom,
                                                       const BlockTile<T, ROWS>& tile,
-                                                      const SharedBlock<T, Block<T, K, ROWS>>& shared, T* between_diff,
+                                                      const SharedBlock<T, K, ROWS>& shared, T* between_diff,
                                                       T* first_partials, T* middle_partials) {
-  using Shape = Block<T, K, ROWS>;
+  using Shape = BlockShape<T, K, ROWS>;
   constexpr int V = Vector<T>::size;
   const int plane = a.height * a.width;
   const auto load_input = [&](int i) {
@@ -188,7 +188,7 @@ template <typename T, int K, int ROWS>
 __global__ void __launch_bounds__(kThreads, kTileBlocks)
     backward_igcv2(const __grid_constant__ BlockArguments<T> a, const T* __restrict__ bottom,
                    const T* __restrict__ top_diff, T* __restrict__ between_diff, T* __restrict__ partials) {
-  const SharedBlock<T, Block<T, K, ROWS>> shared(a.channels, K);
+  const SharedBlock<T, K, ROWS> shared(a.channels);
   const BlockTile<T, ROWS> tile(a);
   T* const first = partials + static_cast<size_t>(blockIdx.x) * a.channels * (kTaps + 2 * K);
   T* const middle = first + a.channels * kTaps;
@@ -243,10 +243,10 @@ void igcv2_backward(const GroupConvolutionChain& chain, const int* tables, const
   T* const between_diff = static_cast<T*>(workspace);
   T* const partials = between_diff + between_count(chain);
   const bool eight = branch_channels(chain) == 8;
-  launch_early(
-      eight ? backward_igcv2<T, 8, 2> : backward_igcv2<T, 16, 1>, dim3(tiles),
-      eight ? Block<T, 8, 2>::shared_bytes(arguments.channels) : Block<T, 16, 1>::shared_bytes(arguments.channels),
-      stream, arguments, bottom, top_diff, between_diff, partials);
+  launch_early(eight ? backward_igcv2<T, 8, 2> : backward_igcv2<T, 16, 1>, dim3(tiles),
+               eight ? BlockShape<T, 8, 2>::shared_bytes(arguments.channels)
+                     : BlockShape<T, 16, 1>::shared_bytes(arguments.channels),
+               stream, arguments, bottom, top_diff, between_diff, partials);
   Segments<T> segments;
   for (size_t s = 0; s < weight.size(); ++s) {
     segments.add(weight[s], static_cast<int>(weight_count(stage_shape(chain, s))));

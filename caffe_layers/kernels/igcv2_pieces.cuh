@@ -8,9 +8,9 @@
 
 namespace caffe_layers {
 
-/// K channels per branch, and rows of a map that a lane computes: together as many sums as its registers hold.
+/// Of K channels per branch, and ROWS rows of a map that a lane computes: together as many sums as its registers hold.
 template <typename T, int K, int ROWS>
-struct Block {
+struct BlockShape {
   /// In shared memory, of each input of the first 1x1 stage: its depthwise kernel, then its weights in the branch.
   static constexpr int kTapsPadded = 12, kInputWeights = kTapsPadded + K;
   /// Pixels of a tile; each lane of a warp computes ROWS vectors.
@@ -35,31 +35,33 @@ template <typename T>
 BlockArguments<T> block_arguments(const GroupConvolutionChain& chain, const int* tables,
                                   const ChainParameters<T>& parameters);
 
-/// What a block keeps in shared memory.
-template <typename T, typename Block>
+/// What a block of threads keeps in shared memory.
+template <typename T, int K, int ROWS>
 struct SharedBlock {
+  using Shape = BlockShape<T, K, ROWS>;
   T *input_weights, *last_weights, *between;
   /// Of each input of the first 1x1 stage the depthwise output that it is; where the 1x1 stages' outputs go.
   int *depthwise_output, *middle_destination, *last_destination;
 
-  __device__ __forceinline__ SharedBlock(int channels, int k)
+  __device__ __forceinline__ explicit SharedBlock(int channels)
       : input_weights(shared_memory<T>()),
-        last_weights(input_weights + channels * Block::kInputWeights),
-        between(last_weights + channels * k),
-        depthwise_output(reinterpret_cast<int*>(between + channels * Block::kPixels)),
+        last_weights(input_weights + channels * Shape::kInputWeights),
+        between(last_weights + channels * K),
+        depthwise_output(reinterpret_cast<int*>(between + channels * Shape::kPixels)),
         middle_destination(depthwise_output + channels),
         last_destination(middle_destination + channels) {}
 };
 
 /// A thread's share of the weights and tables of kChannels channels on their way to shared memory: all are asked for
 /// before the first is stored, so that they are waited for once.
-template <typename T, int K, typename Block>
+template <typename T, int K, int ROWS>
 struct Parameters {
-  static constexpr int kChannels = 8 * K, kTaps9 = ceil_div(kChannels * kTaps, kThreads),
-                       kWeights = ceil_div(kChannels * K, kThreads);
+  using Shape = BlockShape<T, K, ROWS>;
+  static constexpr int kChannels = 8 * K, kTapsPerThread = ceil_div(kChannels * kTaps, kThreads),
+                       kWeightsPerThread = ceil_div(kChannels * K, kThreads);
   static_assert(kChannels <= kThreads, "a thread takes one channel's tables");
-  T taps[kTaps9], middle[kWeights], last[kWeights];
-  int input[kTaps9], middle_destination, last_destination;
+  T taps[kTapsPerThread], middle[kWeightsPerThread], last[kWeightsPerThread];
+  int input[kTapsPerThread], middle_destination, last_destination;
 
   /// How many channels there are from `first` on.
   static __device__ __forceinline__ int share(const BlockArguments<T>& a, int first) {
@@ -69,14 +71,14 @@ struct Parameters {
   __device__ __forceinline__ void load(const BlockArguments<T>& a, int first) {
     const int channels = share(a, first);
 #pragma unroll
-    for (int j = 0; j < kTaps9; ++j) {
+    for (int j = 0; j < kTapsPerThread; ++j) {
       const int at = threadIdx.x + j * kThreads;
       if (at >= channels * kTaps) continue;
       taps[j] = a.first_weight[first * kTaps + at];
       input[j] = a.first_destination[first + at / kTaps];
     }
 #pragma unroll
-    for (int j = 0; j < kWeights; ++j) {
+    for (int j = 0; j < kWeightsPerThread; ++j) {
       const int at = threadIdx.x + j * kThreads;
       if (at >= channels * K) continue;
       middle[j] = a.middle_weight[first * K + at];
@@ -88,21 +90,21 @@ struct Parameters {
   }
 
   __device__ __forceinline__ void store(const BlockArguments<T>& a, int first,
-                                        const SharedBlock<T, Block>& shared) const {
+                                        const SharedBlock<T, K, ROWS>& shared) const {
     const int channels = share(a, first);
 #pragma unroll
-    for (int j = 0; j < kTaps9; ++j) {
+    for (int j = 0; j < kTapsPerThread; ++j) {
       const int at = threadIdx.x + j * kThreads;
       if (at >= channels * kTaps) continue;
-      shared.input_weights[input[j] * Block::kInputWeights + at % kTaps] = taps[j];
+      shared.input_weights[input[j] * Shape::kInputWeights + at % kTaps] = taps[j];
       if (at % kTaps == 0) shared.depthwise_output[input[j]] = first + at / kTaps;
     }
 #pragma unroll
-    for (int j = 0; j < kWeights; ++j) {
+    for (int j = 0; j < kWeightsPerThread; ++j) {
       const int at = threadIdx.x + j * kThreads, output = first + at / K;
       if (at >= channels * K) continue;
       const int in = output / K * K + at % K;
-      shared.input_weights[in * Block::kInputWeights + Block::kTapsPadded + output % K] = middle[j];
+      shared.input_weights[in * Shape::kInputWeights + Shape::kTapsPadded + output % K] = middle[j];
       shared.last_weights[first * K + at] = last[j];
     }
     if (threadIdx.x >= channels) return;
@@ -120,10 +122,10 @@ struct LaneRows {
 /// A tile, and what this thread computes of it in the first two stages: ROWS rows of a vector.
 template <typename T, int ROWS>
 struct BlockTile {
-  /// Of the image in bottom, and of the tile in each map; of the thread's first row in the tile, and of the row above
-  /// that in a map.
-  size_t image;
-  int first_pixel, pixel, row_above;
+  size_t image;     // where it begins in bottom
+  int first_pixel;  // of the tile in a map
+  int pixel;        // of the thread in the tile
+  int row_above;    // the one above that, in a map
   int width;
   bool above, below, left, right;  // is there something in the map?
 
@@ -227,9 +229,8 @@ __device__ __forceinline__ Vector<T> as_vector(const T (&values)[V]) {
 /// The depthwise and the first 1x1 stage: a warp takes a branch. Leaves the results, and all weights, in shared memory.
 template <typename T, int K, int ROWS>
 __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T* bottom,
-                                             const BlockTile<T, ROWS>& tile,
-                                             const SharedBlock<T, Block<T, K, ROWS>>& shared) {
-  using Shape = Block<T, K, ROWS>;
+                                             const BlockTile<T, ROWS>& tile, const SharedBlock<T, K, ROWS>& shared) {
+  using Shape = BlockShape<T, K, ROWS>;
   const int branches = a.channels / K, plane = a.height * a.width;
   const T* image = bottom + tile.image;
   const auto load_input = [&](int input, int i) {
@@ -239,7 +240,7 @@ __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T
   int branch = threadIdx.x / kLanes;
   // As early as can be, in front of all that the weights take; warps without a branch load what they never use.
   int input = a.inputs[(branch < branches ? branch : 0) * K + threadIdx.x % K];
-  Parameters<T, K, Shape> parameters;
+  Parameters<T, K, ROWS> parameters;
   parameters.load(a, 0);
   LaneRows<T, ROWS> rows = load_input(input, 0);
   parameters.store(a, 0, shared);
