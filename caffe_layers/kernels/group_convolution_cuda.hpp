@@ -11,8 +11,8 @@ namespace caffe_layers {
 
 /// The permutations of a chain as the CUDA kernels want them; to be copied to the device.
 /// First where the first stage finds its input channels (its input_channel), then for each stage where its output
-/// channels go: to the place where the next stage expects them, at last to the channel of top. If begins_depthwise, then
-/// the channels of bottom that the second stage's inputs are made of.
+/// channels go: to the place where the next stage expects them, at last to the channel of top. If begins_depthwise,
+/// then the channels of bottom that the second stage's inputs are made of.
 std::vector<int> channel_tables(const GroupConvolutionChain& chain);
 
 /// Is a depthwise stage, each channel with one output, followed by another stage?
