@@ -48,6 +48,7 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
+/// launch() or launch_early().
 template <typename... Parameters, typename... Arguments>
 void launch_as(bool early, void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
                const Arguments&... arguments) {

@@ -77,12 +77,6 @@ template <typename T>
 int tile_pixels(const GroupConvolutionChain& chain) {
   return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::kPixels : BlockShape<T, 16, 1>::kPixels;
 }
-template <typename T>
-size_t shared_bytes(const GroupConvolutionChain& chain) {
-  const int channels = chain.stages[0].in_channels;
-  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::shared_bytes(channels)
-                                     : BlockShape<T, 16, 1>::shared_bytes(channels);
-}
 
 template <typename T>
 bool supports(const GroupConvolutionChain& chain) {
@@ -94,7 +88,8 @@ bool supports(const GroupConvolutionChain& chain) {
   if (!is_square(chain.stages[1], branch) || !is_square(chain.stages[2], branch)) return false;
   const int pixels = tile_pixels<T>(chain);
   if (kLanes * Vector<T>::size % s.out_width != 0 || s.out_height % (pixels / s.out_width) != 0) return false;
-  return 2 * shared_bytes<T>(chain) <= static_cast<size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  return 2 * igcv2_shared_bytes<T>(chain) <=
+         static_cast<size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 template <typename T>
@@ -104,7 +99,7 @@ void igcv2_forward(const GroupConvolutionChain& chain, const int* tables, const 
     return tiles_forward(chain, tables, bottom, parameters, top, workspace, stream);
   }
   const auto start = [&](auto* kernel) {
-    launch_early(kernel, dim3(igcv2_tiles<T>(chain)), shared_bytes<T>(chain), stream,
+    launch_early(kernel, dim3(igcv2_tiles<T>(chain)), igcv2_shared_bytes<T>(chain), stream,
                  block_arguments(chain, tables, parameters), bottom, top.residual, chain.relu, top.data);
   };
   const bool finished = top.residual || chain.relu;
@@ -121,6 +116,13 @@ template <typename T>
 int igcv2_tiles(const GroupConvolutionChain& chain) {
   const GroupConvolutionStage& s = chain.stages[0];
   return chain.batch * (s.out_height * s.out_width / tile_pixels<T>(chain));
+}
+
+template <typename T>
+size_t igcv2_shared_bytes(const GroupConvolutionChain& chain) {
+  const int channels = chain.stages[0].in_channels;
+  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::shared_bytes(channels)
+                                     : BlockShape<T, 16, 1>::shared_bytes(channels);
 }
 
 template <typename T>
@@ -150,6 +152,8 @@ CudaGroupConvolutionKernel<T> group_convolution_igcv2() {
 
 template int igcv2_tiles<float>(const GroupConvolutionChain&);
 template int igcv2_tiles<double>(const GroupConvolutionChain&);
+template size_t igcv2_shared_bytes<float>(const GroupConvolutionChain&);
+template size_t igcv2_shared_bytes<double>(const GroupConvolutionChain&);
 template BlockArguments<float> block_arguments<float>(const GroupConvolutionChain&, const int*,
                                                       const ChainParameters<float>&);
 template BlockArguments<double> block_arguments<double>(const GroupConvolutionChain&, const int*,

@@ -20,6 +20,10 @@ inline int branch_channels(const GroupConvolutionChain& chain) {
 template <typename T>
 int igcv2_tiles(const GroupConvolutionChain& chain);
 
+/// Of a block of threads, forward and backward.
+template <typename T>
+size_t igcv2_shared_bytes(const GroupConvolutionChain& chain);
+
 template <typename T>
 size_t igcv2_workspace_bytes(const GroupConvolutionChain& chain, bool backward);
 

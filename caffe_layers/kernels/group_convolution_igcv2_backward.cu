@@ -242,11 +242,8 @@ void igcv2_backward(const GroupConvolutionChain& chain, const int* tables, const
   const int tiles = igcv2_tiles<T>(chain);
   T* const between_diff = static_cast<T*>(workspace);
   T* const partials = between_diff + between_count(chain);
-  const bool eight = branch_channels(chain) == 8;
-  launch_early(eight ? backward_igcv2<T, 8, 2> : backward_igcv2<T, 16, 1>, dim3(tiles),
-               eight ? BlockShape<T, 8, 2>::shared_bytes(arguments.channels)
-                     : BlockShape<T, 16, 1>::shared_bytes(arguments.channels),
-               stream, arguments, bottom, top_diff, between_diff, partials);
+  launch_early(branch_channels(chain) == 8 ? backward_igcv2<T, 8, 2> : backward_igcv2<T, 16, 1>, dim3(tiles),
+               igcv2_shared_bytes<T>(chain), stream, arguments, bottom, top_diff, between_diff, partials);
   Segments<T> segments;
   for (size_t s = 0; s < weight.size(); ++s) {
     segments.add(weight[s], static_cast<int>(weight_count(stage_shape(chain, s))));
