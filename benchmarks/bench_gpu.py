@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.bench_report import ROOT, commit, relative
+from benchmarks.bench_report import ROOT, commit, reason, relative
 from benchmarks.gpu_report import markdown
 
 NETS = ("igcv2_c64_d20", "igcv2star_c216_d20", "igcv1_c48_d20", "xception_c35_d20")
@@ -108,13 +108,6 @@ class Programs:
         if done.returncode:
             raise Failed(reason(done.stderr or done.stdout) or f"exit status {done.returncode}")
         return done
-
-
-def reason(text: str) -> str:
-    """The line of a program's output that says why it failed: glog's, Python's, or else the last."""
-    lines = text.strip().splitlines()
-    told = [line for line in lines if re.match(r"F\d|[\w.]*(Error|Exception)\b", line)]
-    return (told or lines or [""])[-1]
 
 
 def json_lines(text: str) -> list[dict]:

@@ -1,6 +1,7 @@
 """Where the benchmarks' results come from, and the tables and charts of bench_net.py and bench_inference.py."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable
@@ -29,6 +30,13 @@ def this_command() -> str:
 
 def relative(text: str) -> str:
     return text.replace(f"{ROOT}/", "")
+
+
+def reason(text: str) -> str:
+    """The line of a program's output that says why it failed: glog's, Python's, or else the last."""
+    lines = text.strip().splitlines()
+    told = [line for line in lines if re.match(r"F\d|[\w.]*(Error|Exception)\b", line)]
+    return (told or lines or [""])[-1]
 
 
 def described(of: dict) -> str:

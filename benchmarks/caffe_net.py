@@ -8,6 +8,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from benchmarks.bench_report import reason
 from prototxt_gen.proto import pb, read_net
 
 
@@ -51,13 +52,12 @@ def layer_times(caffe: Path, net: Path, iterations: int, threads: int, phase: st
 
 
 def run(command, threads: int) -> tuple[str, float]:
-    """The command's log, and its peak memory in MB. Raises CaffeFailed with the last line of the log."""
+    """The command's log, and its peak memory in MB. Raises CaffeFailed with the line that says why."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment)
     log = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        last = next((line for line in log.splitlines() if line.startswith("F")), log.strip().rpartition("\n")[2])
-        raise CaffeFailed(f"{' '.join(map(str, command))}: {last}")
+        raise CaffeFailed(f"{' '.join(map(str, command))}: {reason(log)}")
     return log, usage.ru_maxrss / 1024

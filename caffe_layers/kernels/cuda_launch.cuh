@@ -48,10 +48,12 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
-/// launch() or launch_early().
-template <typename... Parameters, typename... Arguments>
-void launch_as(bool early, void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
-               const Arguments&... arguments) {
+/// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
+/// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
+/// <<<>>>, so that tests can compile the same source for the host. EARLY: see launch_early().
+template <bool EARLY = false, typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
+            const Arguments&... arguments) {
   if (shared_bytes > kDefaultSharedBytes) {
     // All that the device has: a kept launch starts after later ones of its kernel have set this anew. Per device, so
     // it is set at every launch rather than remembered.
@@ -68,28 +70,21 @@ void launch_as(bool early, void (*kernel)(Parameters...), dim3 blocks, size_t sh
     return;
   }
   cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = early;
+  if (EARLY) {
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
-/// Starts `kernel` on the stream, or keeps it to be started later (launch_graphs.hpp). As usual with kernels, errors
-/// stay readable through cudaPeekAtLastError(). All work on a device goes through here. An ordinary function instead of
-/// <<<>>>, so that tests can compile the same source for the host.
-template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
-            const Arguments&... arguments) {
-  launch_as(false, kernel, blocks, shared_bytes, stream, arguments...);
-}
-
 /// As launch(), for a kernel that begins with wait_for_earlier_kernels(): its blocks may be there before the kernels in
-/// front of it have ended.
+/// front of it have ended (programmatic dependent launch). Of kept launches and in graphs they are not.
 template <typename... Parameters, typename... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 blocks, size_t shared_bytes, cudaStream_t stream,
                   const Arguments&... arguments) {
-  launch_as(all_start_early(), kernel, blocks, shared_bytes, stream, arguments...);
+  launch<all_start_early()>(kernel, blocks, shared_bytes, stream, arguments...);
 }
 
 template <typename Int>

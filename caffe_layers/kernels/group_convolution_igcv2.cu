@@ -1,5 +1,7 @@
 #include "caffe_layers/kernels/group_convolution_igcv2.cuh"
 
+#include <algorithm>
+
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
 #include "caffe_layers/kernels/igcv2_pieces.cuh"
 #include "caffe_layers/kernels/tile_rows.cuh"
@@ -9,9 +11,9 @@ namespace caffe_layers {
 namespace {
 
 /// The second 1x1 stage: a warp takes a branch.
-template <typename T, int K, int ROWS, typename Rows>
-__device__ __forceinline__ void last_stage(const SharedBlock<T, K, ROWS>& shared, int branches, const Rows& top) {
-  constexpr int V = Vector<T>::size, kPixels = BlockShape<T, K, ROWS>::kPixels;
+template <typename T, int K, typename Rows>
+__device__ __forceinline__ void last_stage(const SharedBlock<T, K>& shared, int branches, const Rows& top) {
+  constexpr int V = Vector<T>::size, ROWS = BlockShape<T, K>::kRows, kPixels = BlockShape<T, K>::kPixels;
   const int pixel = threadIdx.x % kLanes * V;
   for (int branch = threadIdx.x / kLanes; branch < branches; branch += kWarps) {
     const T* weights = shared.last_weights + branch * K * K;
@@ -48,47 +50,48 @@ __device__ __forceinline__ void last_stage(const SharedBlock<T, K, ROWS>& shared
 }
 
 /// FINISHED: with a residual (null: none) or a ReLU. Block = tile.
-template <typename T, int K, int ROWS, bool FINISHED>
+template <typename T, int K, bool FINISHED>
 __global__ void __launch_bounds__(kThreads, kTileBlocks)
     forward_igcv2(const __grid_constant__ BlockArguments<T> a, const T* __restrict__ bottom,
                   const T* __restrict__ residual, bool relu, T* __restrict__ top) {
-  const SharedBlock<T, K, ROWS> shared(a.channels);
-  const BlockTile<T, ROWS> tile(a);
+  const SharedBlock<T, K> shared(a.channels);
+  const BlockTile<T, BlockShape<T, K>::kRows> tile(a);
   wait_for_earlier_kernels();
-  first_stages<T, K, ROWS>(a, bottom, tile, shared);
+  first_stages<T, K>(a, bottom, tile, shared);
   __syncthreads();
   let_next_kernel_start();
   const size_t offset = tile.image + tile.first_pixel;
-  const PlaneRows<T> rows = {top + offset, a.height * a.width, BlockShape<T, K, ROWS>::kPixels, true};
+  const PlaneRows<T> rows = {top + offset, a.height * a.width, BlockShape<T, K>::kPixels, true};
   if constexpr (FINISHED) {
-    last_stage<T, K, ROWS>(shared, a.channels / K,
-                           FinishedRows<T>(rows, residual ? residual + offset : nullptr, relu, nullptr));
+    last_stage<T, K>(shared, a.channels / K,
+                     FinishedRows<T>(rows, residual ? residual + offset : nullptr, relu, nullptr));
   } else {
-    last_stage<T, K, ROWS>(shared, a.channels / K, rows);
+    last_stage<T, K>(shared, a.channels / K, rows);
   }
-}
-
-bool is_square(const GroupConvolutionStage& s, int group_channels) {
-  return s.in_channels == s.out_channels && s.in_channels / s.group == group_channels && !s.bias && s.stride == 1;
 }
 
 /// Pixels of a tile.
 template <typename T>
 int tile_pixels(const GroupConvolutionChain& chain) {
-  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::kPixels : BlockShape<T, 16, 1>::kPixels;
+  return with_block_shape<T>(chain, [](auto shape) { return int(shape.kPixels); });
 }
+
+bool keeps_sizes(const GroupConvolutionStage& s) { return s.in_channels == s.out_channels && s.stride == 1; }
 
 template <typename T>
 bool supports(const GroupConvolutionChain& chain) {
   TilePlan tiles;
-  if (chain.stages.size() != 3 || !plan_tiles<T>(chain, &tiles)) return false;
-  const GroupConvolutionStage& s = chain.stages[0];
+  const auto& stages = chain.stages;
+  if (stages.size() != 3 || !begins_depthwise(chain) || !plan_tiles<T>(chain, &tiles) || !tiles.rows) return false;
+  if (!std::all_of(stages.begin(), stages.end(), keeps_sizes)) return false;
+  if (std::any_of(stages.begin(), stages.end(), [](const GroupConvolutionStage& s) { return s.bias; })) return false;
   const int branch = branch_channels(chain);
-  if (!tiles.rows || !is_square(s, 1) || (branch != 8 && branch != 16)) return false;
-  if (!is_square(chain.stages[1], branch) || !is_square(chain.stages[2], branch)) return false;
-  const int pixels = tile_pixels<T>(chain);
-  if (kLanes * Vector<T>::size % s.out_width != 0 || s.out_height % (pixels / s.out_width) != 0) return false;
-  return 2 * igcv2_shared_bytes<T>(chain) <=
+  if (stages[1].group != stages[2].group || (branch != 8 && branch != 16)) return false;
+  const GroupConvolutionStage& s = stages[0];
+  if (kLanes * Vector<T>::size % s.out_width != 0 || s.out_height % (tile_pixels<T>(chain) / s.out_width) != 0) {
+    return false;
+  }
+  return kTileBlocks * igcv2_shared_bytes<T>(chain) <=
          static_cast<size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
@@ -98,16 +101,12 @@ void igcv2_forward(const GroupConvolutionChain& chain, const int* tables, const 
   if (!is_vector_aligned(bottom) || !is_vector_aligned(top.data) || !is_vector_aligned(top.residual)) {
     return tiles_forward(chain, tables, bottom, parameters, top, workspace, stream);
   }
-  const auto start = [&](auto* kernel) {
-    launch_early(kernel, dim3(igcv2_tiles<T>(chain)), igcv2_shared_bytes<T>(chain), stream,
+  with_block_shape<T>(chain, [&](auto shape) {
+    constexpr int K = shape.kBranch;
+    launch_early(top.residual || chain.relu ? forward_igcv2<T, K, true> : forward_igcv2<T, K, false>,
+                 dim3(igcv2_tiles<T>(chain)), igcv2_shared_bytes<T>(chain), stream,
                  block_arguments(chain, tables, parameters), bottom, top.residual, chain.relu, top.data);
-  };
-  const bool finished = top.residual || chain.relu;
-  if (branch_channels(chain) == 8) {
-    start(finished ? forward_igcv2<T, 8, 2, true> : forward_igcv2<T, 8, 2, false>);
-  } else {
-    start(finished ? forward_igcv2<T, 16, 1, true> : forward_igcv2<T, 16, 1, false>);
-  }
+  });
 }
 
 }  // namespace
@@ -120,9 +119,7 @@ int igcv2_tiles(const GroupConvolutionChain& chain) {
 
 template <typename T>
 size_t igcv2_shared_bytes(const GroupConvolutionChain& chain) {
-  const int channels = chain.stages[0].in_channels;
-  return branch_channels(chain) == 8 ? BlockShape<T, 8, 2>::shared_bytes(channels)
-                                     : BlockShape<T, 16, 1>::shared_bytes(channels);
+  return with_block_shape<T>(chain, [&](auto shape) { return shape.shared_bytes(chain.stages[0].in_channels); });
 }
 
 template <typename T>
@@ -147,7 +144,7 @@ BlockArguments<T> block_arguments(const GroupConvolutionChain& chain, const int*
 
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_igcv2() {
-  return {"igcv2", supports<T>, igcv2_workspace_bytes<T>, igcv2_forward<T>, igcv2_backward<T>};
+  return {"igcv2", supports<T>, tiles_workspace_bytes<T>, igcv2_forward<T>, igcv2_backward<T>};
 }
 
 template int igcv2_tiles<float>(const GroupConvolutionChain&);

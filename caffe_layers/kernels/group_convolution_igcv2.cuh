@@ -13,6 +13,7 @@ namespace caffe_layers {
 template <typename T>
 CudaGroupConvolutionKernel<T> group_convolution_igcv2();
 
+/// Channels per branch of the first 1x1 stage.
 inline int branch_channels(const GroupConvolutionChain& chain) {
   return chain.stages[1].in_channels / chain.stages[1].group;
 }
@@ -20,13 +21,12 @@ inline int branch_channels(const GroupConvolutionChain& chain) {
 template <typename T>
 int igcv2_tiles(const GroupConvolutionChain& chain);
 
-/// Of a block of threads, forward and backward.
+/// Shared memory of a block of threads, forward and backward.
 template <typename T>
 size_t igcv2_shared_bytes(const GroupConvolutionChain& chain);
 
-template <typename T>
-size_t igcv2_workspace_bytes(const GroupConvolutionChain& chain, bool backward);
-
+/// In the workspace of "tiles": that has four tensors of what lies between the stages; here it is one, and for each
+/// tile the partial sums of the weights, which are fewer values than the tile has of another tensor.
 template <typename T>
 void igcv2_backward(const GroupConvolutionChain& chain, const int* tables, const T* bottom,
                     const ChainParameters<T>& parameters, const T* top_diff, const ChainGradients<T>& gradients,

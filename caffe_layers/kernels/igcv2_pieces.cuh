@@ -1,26 +1,37 @@
 #pragma once
 
-#include "caffe_layers/kernels/group_convolution_stages.cuh"
+#include "caffe_layers/kernels/group_convolution_igcv2.cuh"
 #include "caffe_layers/kernels/lane_sums.cuh"
 #include "caffe_layers/kernels/spatial_pieces.cuh"
 
-// What the kernels of IGC-V2's block, forward and backward, are made of (group_convolution_igcv2.cuh).
+// What the kernels of IGC-V2's block, forward and backward, are made of (group_convolution_igcv2.cuh). A tile is a run
+// of whole rows of one image with all channels, which a block of threads takes.
 
 namespace caffe_layers {
 
-/// Of K channels per branch, and ROWS rows of a map that a lane computes: together as many sums as its registers hold.
-template <typename T, int K, int ROWS>
+/// Of K channels per branch.
+template <typename T, int K>
 struct BlockShape {
+  static constexpr int kBranch = K;
+  /// Rows of a map that a lane computes: with all outputs of a branch as many sums as its registers hold.
+  static constexpr int kRows = 16 / K;
   /// In shared memory, of each input of the first 1x1 stage: its depthwise kernel, then its weights in the branch.
   static constexpr int kTapsPadded = 12, kInputWeights = kTapsPadded + K;
-  /// Pixels of a tile; each lane of a warp computes ROWS vectors.
-  static constexpr int kPixels = kLanes * Vector<T>::size * ROWS;
+  /// Pixels of a tile; each lane of a warp computes kRows vectors.
+  static constexpr int kPixels = kLanes * Vector<T>::size * kRows;
 
   static size_t shared_bytes(int channels) {
     return channels * ((kInputWeights + K + kPixels) * sizeof(T) + 3 * sizeof(int));
   }
 };
 
+/// use(shape), with the BlockShape of this chain's branches.
+template <typename T, typename Use>
+auto with_block_shape(const GroupConvolutionChain& chain, const Use& use) {
+  return branch_channels(chain) == 8 ? use(BlockShape<T, 8>()) : use(BlockShape<T, 16>());
+}
+
+/// The block's sizes and parameters, and how its maps are cut.
 template <typename T>
 struct BlockArguments {
   int channels, height, width, tile_rows, tiles_per_image;
@@ -36,9 +47,9 @@ BlockArguments<T> block_arguments(const GroupConvolutionChain& chain, const int*
                                   const ChainParameters<T>& parameters);
 
 /// What a block of threads keeps in shared memory.
-template <typename T, int K, int ROWS>
+template <typename T, int K>
 struct SharedBlock {
-  using Shape = BlockShape<T, K, ROWS>;
+  using Shape = BlockShape<T, K>;
   T *input_weights, *last_weights, *between;
   /// Of each input of the first 1x1 stage the depthwise output that it is; where the 1x1 stages' outputs go.
   int *depthwise_output, *middle_destination, *last_destination;
@@ -54,9 +65,9 @@ struct SharedBlock {
 
 /// A thread's share of the weights and tables of kChannels channels on their way to shared memory: all are asked for
 /// before the first is stored, so that they are waited for once.
-template <typename T, int K, int ROWS>
-struct Parameters {
-  using Shape = BlockShape<T, K, ROWS>;
+template <typename T, int K>
+struct ParametersOnTheWay {
+  using Shape = BlockShape<T, K>;
   static constexpr int kChannels = 8 * K, kTapsPerThread = ceil_div(kChannels * kTaps, kThreads),
                        kWeightsPerThread = ceil_div(kChannels * K, kThreads);
   static_assert(kChannels <= kThreads, "a thread takes one channel's tables");
@@ -89,8 +100,7 @@ struct Parameters {
     last_destination = a.last_destination[first + threadIdx.x];
   }
 
-  __device__ __forceinline__ void store(const BlockArguments<T>& a, int first,
-                                        const SharedBlock<T, K, ROWS>& shared) const {
+  __device__ __forceinline__ void store(const BlockArguments<T>& a, int first, const SharedBlock<T, K>& shared) const {
     const int channels = share(a, first);
 #pragma unroll
     for (int j = 0; j < kTapsPerThread; ++j) {
@@ -170,6 +180,28 @@ __device__ __forceinline__ void multiply_add(bool first, T w, T x, T* sum) {
   *sum = first ? w * x : *sum + w * x;
 }
 
+/// visit(row, tap, e, value) for each value that output e of row `row` meets under a tap; the taps in their order.
+template <int ROWS, typename T, typename Visit>
+__device__ __forceinline__ void for_each_tap(const LaneRows<T, ROWS>& in, const BlockTile<T, ROWS>& tile,
+                                             const Visit& visit) {
+  constexpr int V = Vector<T>::size;
+#pragma unroll
+  for (int r = 0; r < ROWS + 2; ++r) {
+    T window[V + 2];
+    tile.window(in.at[r], window);
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+      const int ky = r - row;
+      if (ky < 0 || ky > 2) continue;
+#pragma unroll
+      for (int e = 0; e < V; ++e) {
+#pragma unroll
+        for (int kx = 0; kx < 3; ++kx) visit(row, ky * 3 + kx, e, window[e + kx]);
+      }
+    }
+  }
+}
+
 /// The depthwise convolution of one map.
 template <int ROWS, typename T, int V = Vector<T>::size>
 __device__ __forceinline__ void depthwise_rows(const LaneRows<T, ROWS>& in, const BlockTile<T, ROWS>& tile,
@@ -182,23 +214,8 @@ __device__ __forceinline__ void depthwise_rows(const LaneRows<T, ROWS>& in, cons
     for (int e = 0; e < V; ++e) w[tap + e] = some.at[e];
   }
   w[kTaps - 1] = weights[kTaps - 1];
-#pragma unroll
-  for (int r = 0; r < ROWS + 2; ++r) {
-    T window[V + 2];
-    tile.window(in.at[r], window);
-#pragma unroll
-    for (int row = 0; row < ROWS; ++row) {
-      const int ky = r - row;
-      if (ky < 0 || ky > 2) continue;
-#pragma unroll
-      for (int e = 0; e < V; ++e) {
-#pragma unroll
-        for (int kx = 0; kx < 3; ++kx) {
-          multiply_add(ky == 0 && kx == 0, w[ky * 3 + kx], window[e + kx], &sums[row][e]);
-        }
-      }
-    }
-  }
+  for_each_tap(in, tile,
+               [&](int row, int tap, int e, T value) { multiply_add(tap == 0, w[tap], value, &sums[row][e]); });
 }
 
 /// sums[k] (+)= weights[k] * x, for all outputs k of a branch.
@@ -227,10 +244,12 @@ __device__ __forceinline__ Vector<T> as_vector(const T (&values)[V]) {
 }
 
 /// The depthwise and the first 1x1 stage: a warp takes a branch. Leaves the results, and all weights, in shared memory.
-template <typename T, int K, int ROWS>
+template <typename T, int K>
 __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T* bottom,
-                                             const BlockTile<T, ROWS>& tile, const SharedBlock<T, K, ROWS>& shared) {
-  using Shape = BlockShape<T, K, ROWS>;
+                                             const BlockTile<T, BlockShape<T, K>::kRows>& tile,
+                                             const SharedBlock<T, K>& shared) {
+  using Shape = BlockShape<T, K>;
+  constexpr int ROWS = Shape::kRows;
   const int branches = a.channels / K, plane = a.height * a.width;
   const T* image = bottom + tile.image;
   const auto load_input = [&](int input, int i) {
@@ -240,7 +259,7 @@ __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T
   int branch = threadIdx.x / kLanes;
   // As early as can be, in front of all that the weights take; warps without a branch load what they never use.
   int input = a.inputs[(branch < branches ? branch : 0) * K + threadIdx.x % K];
-  Parameters<T, K, ROWS> parameters;
+  ParametersOnTheWay<T, K> parameters;
   parameters.load(a, 0);
   LaneRows<T, ROWS> rows = load_input(input, 0);
   parameters.store(a, 0, shared);
@@ -257,7 +276,7 @@ __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T
       if (i > 0) rows = load_input(input, i);
       T depthwise[ROWS][Vector<T>::size];
       depthwise_rows(rows, tile, weights, depthwise);
-      add_input<K, ROWS>(i == 0, weights + Shape::kTapsPadded, depthwise, sums);
+      add_input(i == 0, weights + Shape::kTapsPadded, depthwise, sums);
     }
 #pragma unroll
     for (int k = 0; k < K; ++k) {
@@ -266,7 +285,7 @@ __device__ __forceinline__ void first_stages(const BlockArguments<T>& a, const T
       for (int r = 0; r < ROWS; ++r) store_shared_vector(row + r * a.width, as_vector(sums[k][r]));
     }
     branch += kWarps;
-    if (branch >= branches) break;
+    if (branch >= branches) break;  // this check here, not on the way in: registers spill less
     input = a.inputs[branch * K + threadIdx.x % K];
     rows = load_input(input, 0);
   }

@@ -24,6 +24,22 @@ __device__ __forceinline__ void scatter_sums_over_lanes(T* values) {
   if constexpr (HALF > 2) scatter_sums_over_lanes<HALF / 2>(values);
 }
 
+/// Sums COUNT values (a power of two, 64 at most) over a warp, and hands each to take(i, sum) in one lane.
+template <int COUNT, typename T, typename Take>
+__device__ __forceinline__ void take_sums_over_lanes(T (&values)[COUNT], const Take& take) {
+  constexpr int kHalf = COUNT / 2;
+  scatter_sums_over_lanes<kHalf>(values);
+#pragma unroll
+  for (int mask = kHalf; mask < kLanes; mask *= 2) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) values[i] += __shfl_xor_sync(kAllLanes, values[i], mask);
+  }
+  const int lane = threadIdx.x % kLanes;
+  if (lane >= kHalf) return;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) take(2 * lane + i, values[i]);
+}
+
 /// Sum over a warp, in all of its lanes.
 template <typename T>
 __device__ __forceinline__ T sum_over_lanes(T value) {

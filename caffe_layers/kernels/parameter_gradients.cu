@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "caffe_layers/kernels/lane_sums.cuh"
 #include "caffe_layers/kernels/spatial_gradients.cuh"
 
 namespace caffe_layers {
@@ -15,11 +14,8 @@ constexpr size_t kMaxPartialBytes = size_t(64) << 20;
 template <typename T>
 constexpr int kBlocksPerMultiprocessor = sizeof(T) == sizeof(float) ? 2 : 1;
 
-constexpr int kSide = kChannelsPerThread;
-constexpr int kSums = kSide * kSide;
 /// Pixels that a thread takes at a time: with more, registers spill.
 constexpr int kPixels = 2;
-static_assert(kSums == 2 * kLanes, "scatter_sums_over_lanes");
 
 /// Offsets within an image of a unit's kSide inputs, and after them of its kSide outputs; past the group's end any.
 template <typename T>
@@ -44,15 +40,8 @@ __device__ __forceinline__ void add_pixels(const PointwiseGradient<T>& g, int pl
     Pack<T, WIDTH> x[kSide];
 #pragma unroll
     for (int i = 0; i < kSide; ++i) x[i] = load<WIDTH>(in + offset[i]);
-#pragma unroll
-    for (int o = 0; o < kSide; ++o) {
-      const Pack<T, WIDTH> d = load<WIDTH>(out_diff + offset[kSide + o]);
-#pragma unroll
-      for (int i = 0; i < kSide; ++i) {
-#pragma unroll
-        for (int e = 0; e < WIDTH; ++e) sums[o * kSide + i] += d.at[e] * x[i].at[e];
-      }
-    }
+    add_weight_sums(
+        x, [&](int o) { return load<WIDTH>(out_diff + offset[kSide + o]); }, sums);
   }
 }
 

@@ -3,9 +3,30 @@
 #include <vector>
 
 #include "caffe_layers/kernels/group_convolution_tiles.cuh"
+#include "caffe_layers/kernels/lane_sums.cuh"
 #include "caffe_layers/kernels/partial_sums.cuh"
 
 namespace caffe_layers {
+
+/// Inputs and outputs of a 1x1 stage whose weights' gradients a thread sums at a time.
+constexpr int kSide = kChannelsPerThread;
+constexpr int kSums = kSide * kSide;
+static_assert(kSums == 2 * kLanes, "scatter_sums_over_lanes");
+
+/// sums[o][i] += out_diff(o) * x[i], over WIDTH pixels.
+template <int WIDTH, typename T, typename Load>
+__device__ __forceinline__ void add_weight_sums(const Pack<T, WIDTH> (&x)[kSide], const Load& out_diff,
+                                                T (&sums)[kSums]) {
+#pragma unroll
+  for (int o = 0; o < kSide; ++o) {
+    const Pack<T, WIDTH> d = out_diff(o);
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+#pragma unroll
+      for (int e = 0; e < WIDTH; ++e) sums[o * kSide + i] += d.at[e] * x[i].at[e];
+    }
+  }
+}
 
 /// One 1x1 stage's weight gradient: sums over all pixels of products of input and output gradient.
 template <typename T>

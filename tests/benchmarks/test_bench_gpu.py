@@ -79,22 +79,6 @@ def write_program(path: Path, body: str):
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("I1 a\nF2 file.cpp:1] Check failed\n*** stack\n", "F2 file.cpp:1] Check failed"),
-        (
-            "Traceback\n  File x\ntorch.AcceleratorError: CUDA error: y\nFor debugging ...\n",
-            "torch.AcceleratorError: CUDA error: y",
-        ),
-        ("run: no library\n", "run: no library"),
-        ("", ""),
-    ],
-)
-def test_the_reason_of_a_failure(text, line):
-    assert bench_gpu.reason(text) == line
-
-
 @pytest.fixture
 def programs(tmp_path) -> Path:
     """time_nets and caffe that note how they are called and print what the real ones would."""

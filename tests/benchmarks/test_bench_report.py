@@ -1,4 +1,4 @@
-"""What the benchmarks say of where their results come from."""
+"""What the benchmarks say of where their results come from, and of programs that failed."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.bench_report import ROOT, commit, described, origin, this_command
+from benchmarks.bench_report import ROOT, commit, described, origin, reason, this_command
 from experiments import machine
 
 
@@ -81,3 +81,19 @@ def test_a_command_is_that_of_any_checkout(monkeypatch):
     )
     assert this_command() == "python benchmarks/bench_net.py --caffe .venv/bin/caffe --out 'my own'"
     assert str(ROOT) not in json.dumps(origin(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("I1 a\nF2 file.cpp:1] Check failed\n*** stack\n", "F2 file.cpp:1] Check failed"),
+        (
+            "Traceback\n  File x\ntorch.AcceleratorError: CUDA error: y\nFor debugging ...\n",
+            "torch.AcceleratorError: CUDA error: y",
+        ),
+        ("run: no library\n", "run: no library"),
+        ("", ""),
+    ],
+)
+def test_the_reason_of_a_failure(text, line):
+    assert reason(text) == line

@@ -135,7 +135,9 @@ class JacobianCheck {
   std::string messages_;
 };
 
-/// Are all derivatives right? As Caffe's CheckGradientExhaustive it sets the layer up; the result says which are wrong.
+/// Are all derivatives of all tops right, by the bottoms and the parameters? As Caffe's CheckGradientExhaustive it sets
+/// the layer up, goes `step` to both sides of each value, and allows `threshold` times the derivative or 1, whichever
+/// is larger. The result says which are wrong. A layer in place ends the program.
 template <typename Dtype>
 [[nodiscard]] ::testing::AssertionResult jacobian_is_right(caffe::Layer<Dtype>* layer,
                                                            const std::vector<caffe::Blob<Dtype>*>& bottom,
