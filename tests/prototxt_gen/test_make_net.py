@@ -85,6 +85,21 @@ def test_from_a_clone_paths_are_relative_to_its_root(tmp_path):
     assert read_net(folder / "train_val.prototxt").layer[0].augmented_data_param.source == "data/cifar100/train_lmdb"
 
 
+def test_git_ignores_what_make_net_writes_by_default():
+    """Else every later record would be one of uncommitted code."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    folders = [
+        Experiment(arch=arch, options=Options(width=64, depth=20), dataset=dataset).folder
+        for arch in ARCHITECTURES
+        for dataset in ("cifar100", "data/my-pictures")
+    ]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *[f"{folder}/" for folder in folders]], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    assert ignored.splitlines() == [f"{folder}/" for folder in folders]
+
+
 def test_installed(tmp_path):
     """Without a clone around it, the command writes under the current folder."""
     site, work = tmp_path / "site", tmp_path / "work"
