@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,6 +80,15 @@ def count_net(net: "pb.NetParameter", phase: str = "TEST", image: Shape | None =
         shapes.update(zip(layer.top, effect.tops, strict=False))
         layers.append(_count(layer, effect, shared))
     return Complexity(layers)
+
+
+def known_counts(net: "pb.NetParameter") -> dict[str, LayerCount]:
+    """By names, of the layers in either phase, but for those of a phase whose shapes the prototxt does not tell."""
+    counts = {}
+    for phase in ("TRAIN", "TEST"):
+        with suppress(Invalid):
+            counts.update((layer.name, layer) for layer in count_net(net, phase).layers)
+    return counts
 
 
 def included(layer, phase: str) -> bool:

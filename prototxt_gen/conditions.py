@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from prototxt_gen.blocks import divisors
+from prototxt_gen.command_line import Invalid
 from prototxt_gen.group_convolution import GroupConvolution
 from prototxt_gen.permutations import block_permutations, path_counts
 
+MOST_LAYERS = 64  # 2^63 channels
 MOST_EXAMINED = 4096  # channels: the paths between all of more take minutes and gigabytes
 
 
@@ -20,7 +22,7 @@ def parameters(convolutions: Sequence[GroupConvolution]) -> int:
 
 def parameter_bound(convolutions: Sequence[GroupConvolution]) -> float:
     """The least Q that L convolutions of the same product can have (equation 9): L times the geometric mean."""
-    return len(convolutions) * math.prod(c.weights for c in convolutions) ** (1 / len(convolutions))
+    return len(convolutions) * math.exp(sum(math.log(c.weights) for c in convolutions) / len(convolutions))
 
 
 def least_parameters(width: int, layers: int, area: int = 9) -> float:
@@ -156,8 +158,11 @@ class Design:
 def widest(budget: int, layers: int, area: int = 9, exact: bool = False) -> Design | None:
     """The widest block of L convolutions with a dense kernel and at most `budget` parameters; exact: with one path.
 
-    Of several with this width, the one with the fewest parameters. None if there is none.
+    Of several with this width, the one with the fewest parameters. None if there is none. Raises Invalid for more
+    layers than any width has a use for.
     """
+    if layers > MOST_LAYERS:
+        raise Invalid(f"--layers {layers} is too many: at most {MOST_LAYERS}, as every K is 2 or more")
     for width in range(budget // (area + layers - 1), 0, -1):
         # Equation 10 for the 1x1 convolutions: a cheap bound before the search.
         if width * (area + (layers - 1) * width ** (1 / (layers - 1))) > budget * (1 + 1e-9):

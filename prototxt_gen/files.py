@@ -23,6 +23,11 @@ def exists(path: Path) -> bool:
         return path.exists()
 
 
+def _real(path: Path) -> Path:
+    """Where links lead; of a circle of links, one of them."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
     """Writes the contents under hidden names beside their paths, {path: hidden name}; none of these is left behind.
@@ -34,7 +39,7 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
         for path, content in contents.items():
             with file_errors("write", path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                parts[path] = (real := path.resolve()).with_name(f".{real.name}.{os.getpid()}")
+                parts[path] = _real(path).with_name(f".{os.getpid()}.{len(parts)}.partial")
                 parts[path].write_bytes(content)
         yield parts
     finally:
@@ -50,4 +55,4 @@ def write_files(contents: Mapping[Path, bytes]):
     with staged(contents) as parts:
         for path, part in parts.items():
             with file_errors("write", path):
-                os.replace(part, path.resolve())  # a link goes on to lead to its file
+                os.replace(part, _real(path))  # a link goes on to lead to its file

@@ -25,6 +25,7 @@ from prototxt_gen.weights import (
     add_output_options,
     batch_norm_statistics,
     blob_arrays,
+    blob_shape,
     check_free,
     net_files,
     set_blob,
@@ -73,7 +74,7 @@ def _fold_one(graph: Graph, i: int) -> list[int]:
         scale[order], shift[order] = scale.copy(), shift.copy()
     _fold_into(layers[chain[0]], scale, shift)
     graph.rename(chain[-1], layers[chain[-1]].top[0], top)
-    _rename_parts(layers, prefix(layers[i].name), prefix(layers[chain[0]].name) or layers[chain[0]].name)
+    _rename_parts(graph, i, prefix(layers[chain[0]].name) or layers[chain[0]].name)
     return norms
 
 
@@ -113,7 +114,7 @@ def _fold_into(convolution, scale: np.ndarray, shift: np.ndarray):
     if any(spec.name for spec in convolution.param):
         raise Invalid(f"layer '{convolution.name}' shares its weights by name: batch norm cannot be folded into them")
     weight, *bias = blob_arrays(convolution, [(param.num_output, -1), (param.num_output,)][: 1 + param.bias_term])
-    shape = list(convolution.blobs[0].shape.dim) or weight.shape
+    shape = blob_shape(convolution.blobs[0]) or weight.shape
     if not param.bias_term:
         param.ClearField("bias_term")
         convolution.blobs.add()
@@ -121,11 +122,15 @@ def _fold_into(convolution, scale: np.ndarray, shift: np.ndarray):
     set_blob(convolution.blobs[1], shift + (bias[0] * scale if bias else 0))
 
 
-def _rename_parts(layers, old: str, new: str):
-    """What is left of X_bn/norm, X_bn/scale, X_bn/add, X_bn/relu belongs to the convolution now."""
-    for layer in layers:
-        if old and prefix(layer.name) == old:
-            layer.name = f"{new}/{layer.name.rpartition('/')[2]}"
+def _rename_parts(graph: Graph, i: int, new: str):
+    """What to_stock made of the same FusedBatchNorm as BatchNorm i, X_bn/add and X_bn/relu, belongs to the convolution
+    now."""
+    old, _, part = graph.layers[i].name.rpartition("/")
+    for j, layer in enumerate(graph.layers):
+        if part == "norm" and layer.name in (f"{old}/add", f"{old}/relu"):
+            name = f"{new}/{layer.name.rpartition('/')[2]}"
+            if not graph.has_name(name, [j]):
+                layer.name = name
 
 
 @command

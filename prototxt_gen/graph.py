@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+from prototxt_gen.command_line import Invalid
 from prototxt_gen.proto import pb
 
 
@@ -40,6 +41,14 @@ class Graph:
     def has_blob(self, name: str) -> bool:
         return any(name in layer.bottom or name in layer.top for layer in self.layers)
 
+    def has_name(self, name: str, chain: list[int]) -> bool:
+        """True if a layer outside the chain that can meet it has this name: Caffe takes weights by names."""
+        return any(
+            layer.name == name and meet(layer, self.layers[chain[0]])
+            for i, layer in enumerate(self.layers)
+            if i not in chain
+        )
+
     def rename(self, writer: int, blob: str, new: str, readers: list[int] | None = None):
         """Another name for what `writer` writes: there and in all readers, or only in some readers."""
         if readers is None:
@@ -49,9 +58,12 @@ class Graph:
             _replace(self.layers[reader].bottom, blob, new)
 
     def rename_input(self, i: int):
-        """Layer X's first bottom becomes X/in."""
+        """Layer X's first bottom becomes X/in. Raises Invalid where there is such a blob."""
         layer = self.layers[i]
-        self.rename(self.writers[i][layer.bottom[0]], layer.bottom[0], f"{layer.name}/in")
+        old, new = layer.bottom[0], f"{layer.name}/in"
+        if old != new and self.has_blob(new):
+            raise Invalid(f"layer '{layer.name}' is to read a blob '{new}', but there is another one: rename it")
+        self.rename(self.writers[i][old], old, new)
 
 
 def _replace(names, old: str, new: str):
@@ -61,6 +73,11 @@ def _replace(names, old: str, new: str):
 def phases(layer) -> tuple[list, list]:
     """Rules that say where the layer is; equal ones say the same."""
     return list(layer.include), list(layer.exclude)
+
+
+def meet(layer, other) -> bool:
+    """False if rules of both say that they are in different nets."""
+    return phases(layer) == phases(other) or not (any(phases(layer)) and any(phases(other)))
 
 
 def prefix(name: str) -> str:

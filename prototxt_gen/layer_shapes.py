@@ -118,15 +118,15 @@ def _pooling(layer, bottoms):
     param, shape = layer.pooling_param, bottoms[0]
     if param.global_pooling:
         return Effect([(*shape[:2], 1, 1) for _ in layer.top])
+    kernels, strides, pads = (
+        [getattr(param, f"{name}_{axis}" if param.HasField(f"{name}_{axis}") else field) for axis in "hw"]
+        for name, field in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad"))
+    )
     out = []
-    for n, axis in zip(shape[2:], "hw", strict=False):
-        kernel, stride, pad = (
-            getattr(param, f"{name}_{axis}") if param.HasField(f"{name}_{axis}") else getattr(param, field)
-            for name, field in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad"))
-        )
+    for n, kernel, stride, pad in zip(shape[2:], kernels, strides, pads, strict=False):
         steps = (n + 2 * pad - kernel) / stride
         size = (math.floor(steps) if param.round_mode == pb.PoolingParameter.FLOOR else math.ceil(steps)) + 1
-        out.append(size - 1 if pad and (size - 1) * stride >= n + pad else size)
+        out.append(size - 1 if any(pads) and (size - 1) * stride >= n + pad else size)
     return Effect([(*shape[:2], *out) for _ in layer.top])
 
 
@@ -220,7 +220,7 @@ def _tile(layer, bottoms):
 
 
 def _reduction(layer, bottoms):
-    return Effect([bottoms[0][: layer.reduction_param.axis % (len(bottoms[0]) + 1)]])
+    return Effect([bottoms[0][: layer.reduction_param.axis % len(bottoms[0])]])
 
 
 def _crop(layer, bottoms):

@@ -2,64 +2,83 @@
 
 Convolution and ChannelPermutation layers in a row, where nothing else reads what lies between, become one
 FusedGroupConvolution; BatchNorm and Scale one FusedBatchNorm; either takes an Eltwise sum and a ReLU behind it along.
-The fused layer is called X if its parts are called X/..., else like its first convolution or its BatchNorm. Where a
-convolution and later layers read a batch norm's result, the later ones read the convolution's second top.
+The fused layer is called X if to_stock would call its parts as they are called (X/conv1, X/norm, ...) and nothing else
+is called X, else like its first convolution or its BatchNorm. Where a convolution and later layers read a batch norm's
+result, the later ones read the convolution's second top.
 """
 
+import itertools
+import re
+
 from prototxt_gen.command_line import Invalid
-from prototxt_gen.graph import Graph, phases, prefix
+from prototxt_gen.complexity import known_counts
+from prototxt_gen.graph import Graph, meet, prefix
 from prototxt_gen.layer_shapes import scales_channels
 from prototxt_gen.proto import pb
+from prototxt_gen.skips import skip_by_convolutions
+
+_PART = re.compile(r"(.+)/(?:permute(?:\d+|_out)|conv\d+|norm|scale|add|relu)")  # as to_stock calls them
 
 
 def to_fused(net: "pb.NetParameter") -> "pb.NetParameter":
     """The same net in fused layers. Raises Invalid, naming the layer, where only some of the parts have blobs."""
+    not_images = {name for name, count in known_counts(net).items() if count.tops and len(count.tops[0]) != 4}
     result = pb.NetParameter()
     result.CopyFrom(net)
     del result.layer[:]
-    result.layer.extend(_fused_layers(Graph(net)))
-    graph = Graph(result)
-    for i, layer in enumerate(graph.layers):
-        if layer.type == "FusedBatchNorm":
-            _skip_by_convolution(graph, i)
-            _undo_rename(graph, i)
-    del result.layer[:]
-    result.layer.extend(graph.layers)
-    return result
+    result.layer.extend(_fused_layers(Graph(net), not_images))
+    return skip_by_convolutions(result)
 
 
-def _fused_layers(graph: Graph) -> "list[pb.LayerParameter]":
+def _fused_layers(graph: Graph, not_images: set[str]) -> "list[pb.LayerParameter]":
     """Each chain as one layer, with the names of its blobs as they were, between the layers that are in no chain."""
     written, gone = {}, set()  # place in the net -> (how to fuse, its parts); all parts
     for i in range(len(graph.layers)):
         if i in gone:
             continue
-        if chain := _convolution_chain(graph, i):
+        if chain := _convolution_chain(graph, i, not_images):
             longer = _with_finish(graph, chain, gone)
             written[chain[0] if longer == chain else longer[-1]] = (_fuse_convolutions, longer)
             chain = longer
         elif chain := _batch_norm_chain(graph, i, gone):
             written[chain[-1]] = (_fuse_batch_norm, chain)
         gone.update(chain)
+    names = _names(graph, [chain for _, chain in written.values()])
     result = []
     for i, layer in enumerate(graph.layers):
         if i in written:
             fuse, chain = written[i]
-            result.append(fuse([graph.layers[j] for j in chain]))
+            fused = fuse([graph.layers[j] for j in chain])
+            fused.name = names.get(chain[0], fused.name)
+            result.append(fused)
         elif i not in gone:
             result.append(layer)
     return result
 
 
-def _convolution_chain(graph: Graph, i: int) -> list[int]:
+def _names(graph: Graph, chains: list[list[int]]) -> dict[int, str]:
+    """First place of a chain -> X, for those of X/conv1, X/relu, ... that can be called so: none else is to be X."""
+    wanted, result = {}, {}
+    for chain in chains:
+        parts = [_PART.fullmatch(graph.layers[i].name) for i in chain]
+        names = {part[1] if part else None for part in parts}
+        if len(chain) > 1 and len(names) == 1 and (name := names.pop()):
+            wanted.setdefault(name, []).append(chain)
+    for name, rivals in wanted.items():
+        firsts = [graph.layers[chain[0]] for chain in rivals]
+        if not any(meet(*pair) for pair in itertools.combinations(firsts, 2)):
+            result.update({chain[0]: name for chain in rivals if not graph.has_name(name, chain)})
+    return result
+
+
+def _convolution_chain(graph: Graph, i: int, not_images: set[str]) -> list[int]:
     """Places of the layers from i on that make up one FusedGroupConvolution, written in the place of the first."""
     chain, layers = [], graph.layers
     while i is not None:
         last = layers[chain[-1]].type if chain else ""
         permutation = layers[i].type == "ChannelPermutation" and last != "ChannelPermutation"
-        if not (permutation or _is_square(layers[i])) or not graph.untouched(
-            layers[i].top[0], [*chain, i], reading=True
-        ):
+        stage = _is_square(layers[i]) and layers[i].name not in not_images
+        if not (permutation or stage) or not graph.untouched(layers[i].top[0], [*chain, i], reading=True):
             break
         chain.append(i)
         i = graph.next(i)
@@ -117,62 +136,6 @@ def _with_finish(graph: Graph, chain: list[int], gone: set[int]) -> list[int]:
     return chain
 
 
-def _skip_by_convolution(graph: Graph, i: int):
-    """Where several layers read batch norm i's result, the first one, a convolution, hands it on to the others.
-
-    It adds their gradients to its own, which spares Caffe's Split, and takes the ReLU's in the batch norm's stead.
-    """
-    norm, readers = graph.layers[i], graph.readers[i, graph.layers[i].top[0]]
-    if not _can_skip(graph, i, readers):
-        return
-    convolution, blob = graph.layers[readers[0]], norm.top[0]
-    convolution.top.append(f"{blob}_skip")
-    graph.rename(i, blob, f"{blob}_skip", readers[1:])
-    if norm.fused_batch_norm_param.relu:
-        convolution.fused_group_convolution_param.bottom_relu = True
-        norm.fused_batch_norm_param.relu_gradient = False
-        if len(norm.bottom) > 1 and norm.bottom[0] == blob:
-            graph.rename_input(i)  # whose gradient must not be written over the top's, which is the residual's now
-
-
-def _can_skip(graph: Graph, i: int, readers: list[int]) -> bool:
-    """True if the first of the readers of layer i's top is a convolution that can hand it on to the others.
-
-    It must be there, and pass a gradient down, wherever the others are. What is written over the blob later would be
-    written over the second top too, which is the same memory.
-    """
-    layers, blob = graph.layers, graph.layers[i].top[0]
-    if len(readers) < 2 or layers[readers[0]].type != "FusedGroupConvolution":
-        return False
-    first = layers[readers[0]]
-    return (
-        len(first.top) == 1
-        and first.bottom[0] == blob
-        and readers.count(readers[0]) == 1
-        and not (layers[i].loss_weight or first.loss_weight)
-        and all(phases(layers[j]) == phases(layers[i]) and all(layers[j].propagate_down) for j in readers)
-        and not any(blob in later.top for later in layers[i + 1 :])
-        and not graph.has_blob(f"{blob}_skip")
-    )
-
-
-def _undo_rename(graph: Graph, i: int):
-    """Undoes to_stock's X/in: layer X writes over it again or, where it must not, it is called like its writer."""
-    layer = graph.layers[i]
-    blob, top = layer.bottom[0], layer.top[0]
-    if blob != f"{layer.name}/in":
-        return
-    writer = graph.writers[i].get(blob)  # None: an input of the net, or it was just renamed
-    if writer is None or graph.readers[writer, blob] != [i]:
-        return
-    before = graph.layers[writer]
-    if not layer.fused_batch_norm_param.relu_gradient:
-        if not graph.has_blob(before.name):
-            graph.rename(writer, blob, before.name)
-    elif top not in before.bottom and graph.untouched(top, [writer, i], reading=True):
-        graph.rename(writer, blob, top)
-
-
 def _residual(eltwise, scaled: str) -> str | None:
     """The other blob of the sum; None if it is not a plain sum of two."""
     param, others = eltwise.eltwise_param, [bottom for bottom in eltwise.bottom if bottom != scaled]
@@ -183,9 +146,7 @@ def _residual(eltwise, scaled: str) -> str | None:
 
 
 def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
-    prefixes = {prefix(part.name) for part in parts}
-    name = prefixes.pop() if len(parts) > 1 and len(prefixes) == 1 else ""
-    fused = pb.LayerParameter(name=name or named_after.name, type=kind, bottom=parts[0].bottom, top=parts[-1].top)
+    fused = pb.LayerParameter(name=named_after.name, type=kind, bottom=parts[0].bottom, top=parts[-1].top)
     fused.include.extend(parts[0].include)
     fused.exclude.extend(parts[0].exclude)
     fused.propagate_down.extend(parts[0].propagate_down)
@@ -194,12 +155,16 @@ def _fused_layer(kind: str, parts, named_after) -> "pb.LayerParameter":
 
 
 def _gather(fused, parts, counts, default=None):
-    """Gives `fused` the param specs and blobs of its parts, `counts` of them each."""
-    if any(part.param for part in parts):
-        for part, count in zip(parts, counts, strict=True):
-            fused.param.extend(part.param)
+    """Gives `fused` the param specs and blobs of its parts, `counts` of them each.
+
+    Three param of a BatchNorm count for nothing: Caffe itself leaves them out of such old nets.
+    """
+    params = [[] if part.type == "BatchNorm" and len(part.param) == 3 else part.param for part in parts]
+    if any(params):
+        for part, param, count in zip(parts, params, counts, strict=True):
+            fused.param.extend(param)
             fill = default.get(part.type, {}) if default else {}
-            fused.param.extend(pb.ParamSpec(**fill) for _ in range(count - len(part.param)))
+            fused.param.extend(pb.ParamSpec(**fill) for _ in range(count - len(param)))
     if any(part.blobs for part in parts):
         for part, count in zip(parts, counts, strict=True):
             if len(part.blobs) != count:

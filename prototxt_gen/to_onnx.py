@@ -45,15 +45,13 @@ def to_onnx(net: "pb.NetParameter", image: Shape | None = None) -> "onnx.ModelPr
     Raises Invalid, naming the layer and its type, for what has no translation here and for blobs that do not fit.
     """
     stock = to_stock(net)
-    counts = {layer.name: layer for layer in count_net(stock, "TEST", image).layers}
+    layers = [layer for layer in stock.layer if included(layer, "TEST")]
     export = _Export(blobs={blob for layer in stock.layer for blob in (*layer.bottom, *layer.top)})
     for name, shape in net_inputs(stock).items():
         export.input(name, shape)
-    for layer in stock.layer:
-        if not included(layer, "TEST"):
-            continue
+    for layer, count in zip(layers, count_net(stock, "TEST", image).layers, strict=True):
         if is_data_layer(layer):
-            for name, shape in zip(layer.top, counts[layer.name].tops, strict=False):
+            for name, shape in zip(layer.top, count.tops, strict=False):
                 export.input(name, shape)
         elif export.labels.intersection(layer.bottom):
             export.labels.update(layer.top)
@@ -63,7 +61,14 @@ def to_onnx(net: "pb.NetParameter", image: Shape | None = None) -> "onnx.ModelPr
                 + ", ".join(sorted(_TRANSLATE))
             )
         else:
-            _TRANSLATE[layer.type](export, layer, counts[layer.name])
+            _require(layer, len(layer.top) == 1, "more than one top")
+            _TRANSLATE[layer.type](export, layer, count)
+    if not export.nodes:
+        labels = ", ".join(sorted(export.labels))
+        raise Invalid(
+            "the net has no layer that computes something from images"
+            + (f": {labels} with one number per image are taken for labels" if labels else "")
+        )
     return export.model(stock.name or "net")
 
 
@@ -109,9 +114,22 @@ class _Export:
         output = self.unique(layer.name) if top in self.values else top
         self.values[top] = (self.node(kind, [*inputs, *constants], output, **attributes), count.tops[0])
 
+    def name_output(self, tensor: str, blob: str):
+        """A result is called like its blob, also where layers in place wrote what the blob held before."""
+        if tensor == blob or blob in {given.name for given in self.inputs}:
+            return
+        swap = {tensor: blob, blob: tensor}
+        for node in self.nodes:
+            node.input[:] = [swap.get(name, name) for name in node.input]
+            node.output[:] = [swap.get(name, name) for name in node.output]
+        self.values[blob] = (blob, self.values[blob][1])
+
     def model(self, name: str) -> "onnx.ModelProto":
         read = {tensor for node in self.nodes for tensor in node.input}
-        outputs = [_tensor(tensor, shape) for tensor, shape in self.values.values() if tensor not in read]
+        results = {blob: tensor for blob, (tensor, _) in self.values.items() if tensor not in read}
+        for blob, tensor in results.items():
+            self.name_output(tensor, blob)
+        outputs = [_tensor(*self.values[blob]) for blob in results]
         graph = helper.make_graph(self.nodes, name, self.inputs, outputs, self.constants)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="caffe-igc")
@@ -126,6 +144,7 @@ def _tensor(name: str, shape):
 def _convolution(export, layer, count):
     param = layer.convolution_param
     _require(layer, param.axis == 1, "axis other than 1")
+    _require(layer, len(layer.bottom) == 1, "more than one bottom")
     kernel, stride, pad, dilation = geometry(layer, len(count.tops[0]) - 2)
     constants = dict(zip(("weight", "bias"), blob_arrays(layer, count.blobs), strict=False))
     shape = {"kernel_shape": kernel, "strides": stride, "pads": pad + pad, "dilations": dilation, "group": param.group}

@@ -13,7 +13,10 @@ from prototxt_gen.proto import pb
 
 
 def to_stock(net: "pb.NetParameter") -> "pb.NetParameter":
-    """The same net in plain layers. Raises Invalid, naming the layer, where its blobs do not fit its parameters."""
+    """The same net in plain layers.
+
+    Raises Invalid, naming the layer, where its blobs do not fit its parameters or a name that it needs is taken.
+    """
     result = pb.NetParameter()
     result.CopyFrom(net)
     del result.layer[:]
@@ -21,9 +24,9 @@ def to_stock(net: "pb.NetParameter") -> "pb.NetParameter":
     scaled = {i: _scaled_blob(graph, i) for i, layer in enumerate(graph.layers) if layer.type == "FusedBatchNorm"}
     for i, layer in enumerate(graph.layers):
         if i in scaled:
-            result.layer.extend(_expand_batch_norm(layer, scaled[i]))
+            result.layer.extend(_expand_batch_norm(_Expansion(graph, i), scaled[i]))
         elif layer.type == "FusedGroupConvolution":
-            result.layer.extend(_expand_convolutions(layer))
+            result.layer.extend(_expand_convolutions(_Expansion(graph, i)))
         else:
             result.layer.append(layer)
     return result
@@ -61,7 +64,7 @@ def _scaled_blob(graph: Graph, i: int) -> str:
     if layer.bottom[0] == layer.top[0] or (out_of_place and _is_spent(graph, i)):
         graph.rename_input(i)
         return layer.bottom[0]
-    return f"{layer.name}/scale"
+    return _new_blob(graph, layer.name, "scale")
 
 
 def _is_spent(graph: Graph, i: int) -> bool:
@@ -75,17 +78,31 @@ def _is_spent(graph: Graph, i: int) -> bool:
     return layer.type in ("Convolution", "FusedGroupConvolution") and not relu
 
 
+def _new_blob(graph: Graph, name: str, part: str) -> str:
+    blob = f"{name}/{part}"
+    if graph.has_blob(blob):
+        raise Invalid(f"layer '{name}' needs a blob '{blob}', but there is another one: rename it")
+    return blob
+
+
 class _Expansion:
     """Plain layers in a row in the place of one fused layer."""
 
-    def __init__(self, fused, blobs: int):
-        if fused.blobs and len(fused.blobs) != blobs:
-            raise Invalid(f"layer '{fused.name}' has {len(fused.blobs)} blobs: its parameters ask for {blobs}")
-        self.fused, self.layers, self.used = fused, [], 0
+    def __init__(self, graph: Graph, i: int):
+        self.graph, self.place, self.fused, self.layers, self.used = graph, i, graph.layers[i], [], 0
+        stages = self.fused.fused_group_convolution_param.stage
+        blobs = 5 if self.fused.type == "FusedBatchNorm" else sum(1 + stage.bias_term for stage in stages)
+        if self.fused.blobs and len(self.fused.blobs) != blobs:
+            raise Invalid(
+                f"layer '{self.fused.name}' has {len(self.fused.blobs)} blobs: its parameters ask for {blobs}"
+            )
 
     def add(self, part: str, kind: str, bottom, top: str, blobs: int = 0):
-        """Appends layer X/part, which takes the next `blobs` blobs of the fused layer."""
-        layer = pb.LayerParameter(name=f"{self.fused.name}/{part}", type=kind, bottom=bottom, top=[top])
+        """Appends layer X/part, X without a part, which takes the next `blobs` blobs of the fused layer."""
+        name = f"{self.fused.name}/{part}" if part else self.fused.name
+        if part and self.graph.has_name(name, [self.place]):
+            raise Invalid(f"layer '{self.fused.name}' needs a layer '{name}', but there is another one: rename it")
+        layer = pb.LayerParameter(name=name, type=kind, bottom=bottom, top=[top])
         layer.include.extend(self.fused.include)
         layer.exclude.extend(self.fused.exclude)
         taken = slice(self.used, self.used + blobs)
@@ -110,9 +127,9 @@ class _Expansion:
         return self.layers
 
 
-def _expand_convolutions(fused):
+def _expand_convolutions(expansion: _Expansion):
+    fused = expansion.fused
     param = fused.fused_group_convolution_param
-    expansion = _Expansion(fused, sum(1 + stage.bias_term for stage in param.stage))
     # (part, what it is, its parameter) in order, without permutations that do nothing
     parts = []
     for i, stage in enumerate(param.stage, 1):
@@ -124,15 +141,14 @@ def _expand_convolutions(fused):
     bottom = fused.bottom[0]
     for part, message in parts:
         last = part == parts[-1][0] and len(fused.bottom) == 1
-        top = fused.top[0] if last else f"{fused.name}/{part}"
+        top = fused.top[0] if last else _new_blob(expansion.graph, fused.name, part)
         if part.startswith("conv"):
-            layer = expansion.add(part, "Convolution", [bottom], top, 1 + message.bias_term)
+            name = part if len(parts) > 1 else ""
+            layer = expansion.add(name, "Convolution", [bottom], top, 1 + message.bias_term)
             _stage_to_convolution(message, layer.convolution_param)
         else:
             expansion.add(part, "ChannelPermutation", [bottom], top).channel_permutation_param.CopyFrom(message)
         bottom = top
-    if len(expansion.layers) == 1:
-        expansion.layers[0].name = fused.name
     return expansion.finish(param.relu)
 
 
@@ -151,9 +167,9 @@ def _stage_to_convolution(stage, param):
             getattr(param, field).CopyFrom(getattr(stage, field))
 
 
-def _expand_batch_norm(fused, scaled: str):
+def _expand_batch_norm(expansion: _Expansion, scaled: str):
+    fused = expansion.fused
     param = fused.fused_batch_norm_param
-    expansion = _Expansion(fused, 5)
     norm = expansion.add("norm", "BatchNorm", [fused.bottom[0]], scaled, 3).batch_norm_param
     for field in ("use_global_stats", "moving_average_fraction", "eps"):
         if param.HasField(field):

@@ -1,10 +1,13 @@
 """A net together with its blobs: a prototxt and a caffemodel read as one message, and written as two files."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from prototxt_gen.command_line import Invalid, Parser
+from prototxt_gen.complexity import known_counts
 from prototxt_gen.files import exists
 from prototxt_gen.graph import prefix
 from prototxt_gen.input_shapes import is_data_layer
@@ -28,29 +31,58 @@ _WEIGHTED = {
 def with_blobs(net: "pb.NetParameter", weights: "pb.NetParameter") -> "pb.NetParameter":
     """The net with the blobs of the layers of the same names in `weights`.
 
-    Blobs of data layers (how far a run has read) are left out where the net has another data layer. Raises Invalid if
-    other layers of the weights are not in the net, or the weights lack a layer's blobs.
+    Layers that only the weights have are left out, as Caffe does, and named on stderr; those of data layers (how far a
+    run has read) without a word. Raises Invalid if the weights lack a layer's blobs, or they have other shapes than the
+    layer asks for.
     """
     result = without_blobs(net)
     blobs = {layer.name: layer.blobs for layer in weights.layer if layer.blobs}
     data = {layer.name for layer in weights.layer if is_data_layer(layer)}
-    strangers = blobs.keys() - {layer.name for layer in net.layer} - data
-    if strangers:
-        names = ", ".join(repr(name) for name in sorted(strangers)[:3])
-        hint = "; convert_engine converts a net and its weights together" if _other_engine(net, strangers) else ""
-        raise Invalid(f"the weights are of another net: this one has no layer {names}{hint}")
+    strangers = sorted(blobs.keys() - {layer.name for layer in net.layer} - data)
+    names = ", ".join(repr(name) for name in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
     for layer in result.layer:
         if layer.type != "Input":
             layer.blobs.extend(blobs.get(layer.name, []))
         if not layer.blobs and _has_weights(layer):
-            raise Invalid(f"the weights have no blobs for layer '{layer.name}' ({layer.type}): are they of this net?")
+            others = f"; they have {names}, which this net lacks" if strangers else ""
+            if _other_engine(net, strangers):
+                others += ": convert_engine converts a net and its weights together"
+            raise Invalid(
+                f"the weights are of another net: they have no blobs for layer '{layer.name}' ({layer.type}){others}"
+            )
+    _check_shapes(result)
+    if strangers:
+        print(f"left out of the weights, as this net has no such layer: {names}", file=sys.stderr)
     return result
 
 
-def _other_engine(net: "pb.NetParameter", strangers: set[str]) -> bool:
+def _check_shapes(net: "pb.NetParameter"):
+    """Raises Invalid where a layer's blobs have not the shapes that it asks for, as far as the prototxt tells them."""
+    counts = known_counts(net)
+    for layer in net.layer:
+        if not layer.blobs or layer.name not in counts:
+            continue
+        found, wanted = [blob_shape(blob) for blob in layer.blobs], counts[layer.name].blobs
+        if [_full(shape) for shape in found] != [_full(shape) for shape in wanted]:
+            raise Invalid(
+                f"the weights are of another net: layer '{layer.name}' ({layer.type}) has blobs of {_shapes(found)} in "
+                f"them, its parameters ask for {_shapes(wanted)}"
+            )
+
+
+def _full(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Four dimensions or more: blobs of old files have ones in front."""
+    return (1,) * (4 - len(shape)) + shape
+
+
+def _shapes(shapes) -> str:
+    return ", ".join("x".join(map(str, shape)) or "one value" for shape in shapes) or "no values"
+
+
+def _other_engine(net: "pb.NetParameter", strangers: list[str]) -> bool:
     """True if the net has X for the strangers' X/part, or the other way round."""
     names = {layer.name for layer in net.layer}
-    return bool(names & set(map(prefix, strangers)) or strangers & set(map(prefix, names)))
+    return bool(names & set(map(prefix, strangers)) or set(strangers) & set(map(prefix, names)))
 
 
 def _has_weights(layer) -> bool:
@@ -67,6 +99,16 @@ def without_blobs(net: "pb.NetParameter") -> "pb.NetParameter":
     for layer in result.layer:
         layer.ClearField("blobs")
     return result
+
+
+_LEGACY = ("num", "channels", "height", "width")  # of blobs written before 2015
+
+
+def blob_shape(blob) -> tuple[int, ...]:
+    """As Caffe reads it; () of a blob that does not tell."""
+    if any(blob.HasField(name) for name in _LEGACY):
+        return tuple(getattr(blob, name) for name in _LEGACY)
+    return tuple(blob.shape.dim)
 
 
 def blob_arrays(layer, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
@@ -110,7 +152,7 @@ def add_output_options(parser: Parser):
 
 def check_free(outputs: list[Path], force: bool):
     """Raises Invalid if one of the files is there already, or two are one."""
-    if len({path.resolve() for path in outputs}) < len(outputs):
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise Invalid(f"--out and --weights-out are both {outputs[0]}: the prototxt and the weights need a file each")
     taken = [path for path in outputs if exists(path)]
     if taken and not force:

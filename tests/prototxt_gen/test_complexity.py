@@ -69,7 +69,10 @@ def test_lenet():
     ("Pooling", "pooling_param { kernel_size: 3 stride: 2 }", (6, 4, 4), [], 0),  # ceil
     ("Pooling", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }", (6, 3, 3), [], 0),
     ("Pooling", "pooling_param { kernel_size: 2 stride: 2 pad: 1 }", (6, 5, 5), [], 0),
+    ("Pooling", "pooling_param { kernel_h: 2 kernel_w: 1 stride: 3 pad_h: 1 pad_w: 0 }", (6, 3, 3), [], 0),
     ("Pooling", "pooling_param { global_pooling: true }", (6, 1, 1), [], 0),
+    ("Reduction", "reduction_param { axis: -1 }", (6, 8), [], 0),
+    ("Reduction", "reduction_param { axis: 2 }", (6,), [], 0),
     ("BatchNorm", "", (6, 8, 8), [(6,), (6,), (1,)], 384),
     ("FusedBatchNorm", "", (6, 8, 8), [(6,), (6,), (1,), (6,), (6,)], 768),
     ("Scale", "scale_param { bias_term: true }", (6, 8, 8), [(6,), (6,)], 384),

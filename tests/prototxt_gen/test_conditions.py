@@ -196,6 +196,7 @@ def test_command(run_tool, tmp_path):
     ("check --width 8 --channels-per-branch 2,2 --interleave 3", "does not divide the width 8"),
     ("check --width 8 --channels-per-branch 2,2 --kernel 2", "--kernel: '2' is not an odd number from 1 on"),
     ("check --width 0 --channels-per-branch 2,2", "--width 0: a width is at least 1"),
+    ("widest --params 4752 --layers 1000", "--layers 1000 is too many: at most 64"),
     ("widest --params 500 --layers 3 --kernel 0", "--kernel: '0' is not an odd number from 1 on"),
     ("sweep --params 500 --kernel 4", "--kernel: '4' is not an odd number from 1 on"),
     ("sweep --params 500 --kernel=-3", "--kernel: '-3' is not an odd number from 1 on"),

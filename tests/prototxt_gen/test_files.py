@@ -21,6 +21,15 @@ def test_all_files_are_written_in_the_place_of_old_ones(tmp_path):
     assert (tmp_path / "new folder/b").read_text() == "2" and names(tmp_path) == ["link", "new folder", "real"]
 
 
+def test_long_names_and_circles_of_links(tmp_path):
+    for path in (tmp_path / ("n" * 255), tmp_path / "one"):
+        if path.name == "one":
+            path.symlink_to("other")
+            (tmp_path / "other").symlink_to("one")
+        write_files({path: b"1"})
+        assert path.read_text() == "1"
+
+
 def test_on_a_full_disk_all_old_files_stay(tmp_path, full_disk):
     for name in ("a", "b"):
         (tmp_path / name).write_text(f"old {name}")
