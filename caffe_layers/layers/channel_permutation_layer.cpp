@@ -11,10 +11,11 @@ namespace caffe {
 template <typename Dtype>
 void ChannelPermutationLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const string layer = "Layer '" + this->layer_param_.name() + "' (ChannelPermutation): ";
-  CHECK_NE(bottom[0], top[0]) << layer << "top and bottom are the same blob: cannot work in place, name the top "
-                              << "differently";
+  CHECK(bottom[0] != top[0]) << layer << "top and bottom are the same blob: cannot work in place, name the top "
+                             << "differently";
   CHECK_GE(bottom[0]->num_axes(), 2) << layer << "bottom has shape " << bottom[0]->shape_string()
                                      << ": must have at least two axes, N x C x ...";
+  CHECK_GT(bottom[0]->count(), 0) << layer << "bottom has shape " << bottom[0]->shape_string() << ": must not be empty";
   top[0]->ReshapeLike(*bottom[0]);
   const int channels = bottom[0]->shape(1);
   if (perm_.count() == channels) return;

@@ -1,6 +1,7 @@
 #include "caffe_layers/fused_batch_norm_layer.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "caffe/filler.hpp"
 #include "caffe/util/math_functions.hpp"
@@ -16,9 +17,9 @@ string FusedBatchNormLayer<Dtype>::Title() const {
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const FusedBatchNormParameter& param = this->layer_param_.fused_batch_norm_param();
-  CHECK_GE(bottom[0]->num_axes(), 2) << Title() << "bottom has shape " << bottom[0]->shape_string()
-                                     << ": must be N x C or N x C x ...";
-  CHECK_GE(param.eps(), 0) << Title() << "eps is " << param.eps() << ": must not be negative";
+  CheckBottom(*bottom[0]);
+  CHECK(param.eps() >= 0 && std::isfinite(param.eps()))
+      << Title() << "eps is " << param.eps() << ": must be a number, not negative";
   CHECK(param.moving_average_fraction() >= 0 && param.moving_average_fraction() <= 1)
       << Title() << "moving_average_fraction is " << param.moving_average_fraction() << ": must be in 0 .. 1";
   shape_.channels = bottom[0]->shape(1);
@@ -34,6 +35,12 @@ void FusedBatchNormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, 
   if (!on_gpu()) LOG(INFO) << Title() << "CPU kernel " << kernel_->name;
   CreateParameters();
   FixStatistics();
+}
+
+template <typename Dtype>
+void FusedBatchNormLayer<Dtype>::CheckBottom(const Blob<Dtype>& x) const {
+  CHECK_GE(x.num_axes(), 2) << Title() << "bottom has shape " << x.shape_string() << ": must be N x C or N x C x ...";
+  CHECK_GT(x.count(), 0) << Title() << "bottom has shape " << x.shape_string() << ": must not be empty";
 }
 
 template <typename Dtype>
@@ -75,7 +82,7 @@ void FusedBatchNormLayer<Dtype>::FixStatistics() {
 template <typename Dtype>
 void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const Blob<Dtype>& x = *bottom[0];
-  CHECK_GT(x.count(), 0) << Title() << "bottom has shape " << x.shape_string() << ": must not be empty";
+  CheckBottom(x);
   CHECK_EQ(x.shape(1), shape_.channels) << Title() << "bottom has " << x.shape(1)
                                         << " channels: must keep the number it was set up with";
   shape_.num = x.shape(0);
@@ -85,7 +92,7 @@ void FusedBatchNormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, con
   for (size_t b = 1; b < bottom.size(); ++b) {
     CHECK(bottom[b]->shape() == x.shape()) << Title() << "the residual has shape " << bottom[b]->shape_string()
                                            << ": must be that of x, " << x.shape_string();
-    CHECK_NE(bottom[b], top[0]) << Title() << "top and residual are the same blob: only x can be worked on in place";
+    CHECK(bottom[b] != top[0]) << Title() << "top and residual are the same blob: only x can be worked on in place";
   }
   if (top[0] == bottom[0]) {
     input_.ReshapeLike(x);
@@ -123,8 +130,10 @@ template <typename Dtype>
 Dtype* FusedBatchNormLayer<Dtype>::ResidualGradient(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                                     const vector<Blob<Dtype>*>& bottom) const {
   if (bottom.size() < 2 || !propagate_down[1]) return nullptr;
-  const bool same_size = bottom[1]->diff()->size() == top[0]->diff()->size();  // a blob may rely on more than count()
-  if (relu_gradient_ || top[0] == bottom[0] || !same_size) return mutable_device_diff(bottom[1]);
+  const bool constant = this->loss(0) != 0;  // the top's gradient is its loss weight, which is to stay
+  if (relu_gradient_ || top[0] == bottom[0] || constant || !can_share_diff(*bottom[1], *top[0])) {
+    return mutable_device_diff(bottom[1]);
+  }
   bottom[1]->ShareDiff(*top[0]);
   return nullptr;
 }

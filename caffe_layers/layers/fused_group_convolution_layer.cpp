@@ -1,6 +1,7 @@
 #include "caffe_layers/fused_group_convolution_layer.hpp"
 
 #include <algorithm>
+#include <new>
 #include <stdexcept>
 
 #include "caffe/filler.hpp"
@@ -82,8 +83,8 @@ void FusedGroupConvolutionLayer<Dtype>::CreateParameters() {
 template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const string layer = Title();
-  CHECK_NE(bottom[0], top[0]) << layer << "top and bottom are the same blob: cannot work in place, name the top "
-                              << "differently";
+  CHECK(bottom[0] != top[0]) << layer << "top and bottom are the same blob: cannot work in place, name the top "
+                             << "differently";
   CHECK_EQ(bottom[0]->shape(1), chain_.stages[0].in_channels)
       << layer << "bottom has " << bottom[0]->shape(1) << " channels: must keep the number it was set up with";
   const GroupConvolutionStage& first = chain_.stages.front();
@@ -93,7 +94,7 @@ void FusedGroupConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bott
   const GroupConvolutionStage& last = chain_.stages.back();
   const vector<int> shape = {chain_.batch, last.out_channels, last.out_height, last.out_width};
   for (size_t b = 1; b < bottom.size(); ++b) {
-    CHECK_NE(bottom[b], top[0]) << layer << "top and residual are the same blob: name the top differently";
+    CHECK(bottom[b] != top[0]) << layer << "top and residual are the same blob: name the top differently";
     CHECK(bottom[b]->shape() == shape) << layer << "the residual has shape " << bottom[b]->shape_string()
                                        << ": must be that of the top, " << Blob<Dtype>(shape).shape_string();
   }
@@ -147,9 +148,19 @@ caffe_layers::ChainGradients<Dtype> FusedGroupConvolutionLayer<Dtype>::Gradients
 }
 
 template <typename Dtype>
+void* FusedGroupConvolutionLayer<Dtype>::Workspace(size_t bytes) const {
+  try {
+    return caffe_layers::thread_workspace(bytes);
+  } catch (const std::bad_alloc&) {
+    LOG(FATAL) << Title() << "needs " << (bytes >> 20) << " MB of memory for what lies between its stages, in all "
+               << "threads: there is not so much";
+  }
+}
+
+template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                                     const vector<Blob<Dtype>*>& top) {
-  void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, false));
+  void* workspace = Workspace(kernel_->workspace_bytes(chain_, false));
   const Dtype* residual = bottom.size() > 1 ? bottom[1]->cpu_data() : nullptr;
   kernel_->forward(chain_, bottom[0]->cpu_data(), Parameters(), {top[0]->mutable_cpu_data(), residual}, workspace);
   if (top.size() > 1) top[1]->ShareData(*bottom[0]);
@@ -173,8 +184,12 @@ const Dtype* FusedGroupConvolutionLayer<Dtype>::BackwardEpilogue(const vector<Bl
 
 template <typename Dtype>
 void FusedGroupConvolutionLayer<Dtype>::ShareSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) const {
-  const bool written = skip.diff()->head() != SyncedMemory::UNINITIALIZED;
-  if (written && bottom->diff()->size() == skip.diff()->size()) bottom->ShareDiff(skip);
+  const bool constant = this->loss(1) != 0;  // a loss weight, which is to stay
+  if (constant || bottom->diff() == skip.diff() || !can_share_diff(*bottom, skip)) return;
+  if (skip.diff()->head() == SyncedMemory::UNINITIALIZED) return;
+  const Dtype* diff = skip.cpu_diff();
+  const bool written = std::any_of(diff, diff + skip.count(), [](Dtype value) { return value != 0; });
+  if (written) bottom->ShareDiff(skip);
 }
 
 template <typename Dtype>
@@ -182,7 +197,7 @@ void FusedGroupConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>&
                                                      const vector<bool>& propagate_down,
                                                      const vector<Blob<Dtype>*>& bottom) {
   if (top.size() > 1 && propagate_down[0]) ShareSkipGradient(*top[1], bottom[0]);
-  void* workspace = caffe_layers::thread_workspace(kernel_->workspace_bytes(chain_, true));
+  void* workspace = Workspace(kernel_->workspace_bytes(chain_, true));
   kernel_->backward(chain_, bottom[0]->cpu_data(), Parameters(), BackwardEpilogue(top, propagate_down, bottom),
                     Gradients(top, propagate_down[0] ? bottom[0] : nullptr), workspace);
 }

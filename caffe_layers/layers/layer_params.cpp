@@ -36,7 +36,15 @@ int output_extent(const GroupConvolutionStage& stage, int input, const string& a
           "kernel_size " + to_string(stage.kernel) + " with dilation " + to_string(stage.dilation) + " spans " +
               to_string(span) + ", but the input's " + axis + " is " + to_string(input) + " and pad " +
               to_string(stage.pad) + "; pad must be at least " + to_string((span - input + 1) / 2));
-  return static_cast<int>((padded - span) / stage.stride + 1);
+  const int64_t extent = (padded - span) / stage.stride + 1;
+  require(extent <= INT32_MAX, "output " + axis, extent, "must be below 2^31; pad is " + to_string(stage.pad));
+  return static_cast<int>(extent);
+}
+
+/// a * b, which must be below 2^31, as Caffe counts values.
+int64_t product(int64_t a, int64_t b, const string& field) {
+  require(a * b <= INT32_MAX, field, a * b, "must be below 2^31");
+  return a * b;
 }
 
 GroupConvolutionStage stage_from_param(const FusedGroupConvolutionParameter::Stage& param, int channels, int height,
@@ -65,6 +73,9 @@ GroupConvolutionStage stage_from_param(const FusedGroupConvolutionParameter::Sta
   }
   stage.out_height = output_extent(stage, height, "height");
   stage.out_width = output_extent(stage, width, "width");
+  product(stage.out_height, stage.out_width, "output height x width");
+  const int64_t taps = product(stage.kernel, stage.kernel, "kernel_size x kernel_size");
+  product(product(taps, channels / stage.group, "weights of an output"), stage.out_channels, "number of weights");
   return stage;
 }
 
@@ -99,6 +110,8 @@ GroupConvolutionChain chain_from_param(const FusedGroupConvolutionParameter& par
     height = chain.stages.back().out_height;
     width = chain.stages.back().out_width;
   }
+  product(product(int64_t(height) * width, channels, "number of values of an output image"), batch,
+          "number of values of the output");
   try {
     chain.output_channel = permutation_from_param(param.output_permutation(), channels);
   } catch (const std::invalid_argument& error) {

@@ -157,6 +157,8 @@ TEST(ChannelPermutationLayerDeathTest, NamesLayerEntryAndChannels) {
   EXPECT_DEATH(in_place.SetUp({&bottom}, {&bottom}), "'perm' .*cannot work in place");
   Blob<float> flat(vector<int>(1, 6));
   EXPECT_DEATH(in_place.SetUp({&flat}, {&top}), "'perm' .*must have at least two axes");
+  Blob<float> empty(vector<int>{2, 6, 0});
+  EXPECT_DEATH(in_place.SetUp({&empty}, {&top}), "'perm' .*shape 2 6 0 .0.: must not be empty");
 }
 
 }  // namespace caffe

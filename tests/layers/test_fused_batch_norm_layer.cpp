@@ -267,6 +267,9 @@ TYPED_TEST(FusedBatchNormLayerTest, TestBadInputEndsWithAMessage) {
   EXPECT_DEATH(set_up("fused_batch_norm_param { relu_gradient: false }", {&x}, &top),
                "relu_gradient is false.*set relu");
   EXPECT_DEATH(set_up("fused_batch_norm_param { eps: -1 }", {&x}, &top), "eps is -1");
+  EXPECT_DEATH(set_up("fused_batch_norm_param { eps: inf }", {&x}, &top), "eps is inf");
+  Blob<Dtype> empty(vector<int>{2, 0, 4});
+  EXPECT_DEATH(set_up("", {&empty}, &top), "Layer 'bn'.*shape 2 0 4 .0.: must not be empty");
   EXPECT_DEATH(set_up("fused_batch_norm_param { moving_average_fraction: 2 }", {&x}, &top),
                "moving_average_fraction is 2: must be in 0 .. 1");
   EXPECT_DEATH(set_up("fused_batch_norm_param { moving_average_fraction: -0.5 }", {&x}, &top), "fraction is -0.5");

@@ -225,7 +225,13 @@ TEST(FusedGroupConvolutionLayerDeathTest, NamesLayerStageFieldValueAndRemedy) {
       {"stage { num_output: 4 permutation { interleave: 5 } }", "stage 1 of 1: permutation.interleave is 5: .*C = 12"},
       {dw + "stage { num_output: 4 permutation { index: [0, 0] } }",
        "stage 2 of 2: permutation.index entry 1 is 0, as"},
-      {dw + "output_permutation { interleave: 5 }", "'block' .*output_permutation.interleave is 5: .*C = 12"}};
+      {dw + "output_permutation { interleave: 5 }", "'block' .*output_permutation.interleave is 5: .*C = 12"},
+      {dw + "stage { num_output: 12 pad: 536870000 }",
+       "stage 2 of 2: output height x width is [0-9]+: must be below 2.31 .its input"},
+      {"stage { num_output: 12 kernel_size: 46341 pad: 30000 }", "stage 1 of 1: kernel_size x kernel_size is 21474"},
+      {"stage { num_output: 500000000 }", "stage 1 of 1: number of weights is 6000000000: must be below 2.31"},
+      {"stage { num_output: 100000000 }", "'block' .*values of an output image is 2400000000: must be below 2.31"},
+      {"stage { num_output: 48000000 }", "'block' .*number of values of the output is 2304000000: must be below"}};
   Blob<float> bottom(vector<int>{2, 12, 4, 6}), top;
   for (const auto& c : bad) {
     FusedGroupConvolutionLayer<float> layer(layer_param(c.first));

@@ -29,4 +29,13 @@ Dtype* mutable_device_diff(Blob<Dtype>* blob) {
   return on_gpu() ? blob->mutable_gpu_diff() : blob->mutable_cpu_diff();
 }
 
+/// True if `blob` may get the memory of `other`'s gradient in place of its own: both are of one size (a blob may rely
+/// on more than count()), and nothing else uses its own. Layers that only rename values (Reshape, Concat of one,
+/// Parameter) have given their top their bottom's, and do not look whether it still has it.
+template <typename Dtype>
+bool can_share_diff(const Blob<Dtype>& blob, const Blob<Dtype>& other) {
+  const auto& own = blob.diff();
+  return own->size() == other.diff()->size() && (own == other.diff() || own.use_count() == 1);
+}
+
 }  // namespace caffe

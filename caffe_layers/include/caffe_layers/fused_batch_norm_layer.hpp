@@ -73,6 +73,7 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   void LoadGlobalStatistics();
   void UpdateMovingAverage();
 
+  void CheckBottom(const Blob<Dtype>& x) const;
   /// x; in place it moves to input_, and y gets other memory.
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   /// Where the residual's gradient is to be written; null if it is not asked for, or is y's: then they share memory.

@@ -75,8 +75,10 @@ class FusedGroupConvolutionLayer : public Layer<Dtype> {
   /// Parameters and gradients on the current device; bottom null: its gradient is not asked for.
   caffe_layers::ChainParameters<Dtype> Parameters() const;
   caffe_layers::ChainGradients<Dtype> Gradients(const vector<Blob<Dtype>*>& top, Blob<Dtype>* bottom) const;
-  /// Lets the bottom's gradient take the place of the second top's, unless nobody writes that: a pass would then find
-  /// the last one's result there.
+  /// Scratch memory of this thread. Ends with a message where there is not so much.
+  void* Workspace(size_t bytes) const;
+  /// Lets the bottom's gradient take the place of the second top's, unless nobody writes that (it is zero, or was never
+  /// looked at): a pass would then find the last one's result there.
   void ShareSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom) const;
   /// Undoes that for the GPU's kernels, which need two memories.
   void PartSkipGradient(const Blob<Dtype>& skip, Blob<Dtype>* bottom);
