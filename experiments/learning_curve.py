@@ -49,7 +49,10 @@ def main(argv=None):
     log = read_log(args.log)
     if not log.smoothed_loss and not log.test:
         raise Invalid(f"{args.log}: no iteration of a training in this log")
-    draw(log, args.log.stem, args.output or args.log.with_suffix(".png"))
+    picture = args.output or args.log.with_suffix(".png")
+    if picture.resolve() == args.log.resolve():
+        raise Invalid(f"the picture would take the place of the log, {args.log}: give another one by --output")
+    draw(log, args.log.stem, picture)
 
 
 if __name__ == "__main__":

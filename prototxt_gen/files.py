@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and errors name them."""
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ def exists(path: Path) -> bool:
         return path.exists()
 
 
+_NUMBERS = itertools.count()  # of hidden names: threads may write into one folder
+
+
 def _real(path: Path) -> Path:
     """Where links lead; of a circle of links, one of them."""
     return Path(os.path.realpath(path))
@@ -39,7 +43,7 @@ def staged(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
         for path, content in contents.items():
             with file_errors("write", path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                parts[path] = _real(path).with_name(f".{os.getpid()}.{len(parts)}.partial")
+                parts[path] = _real(path).with_name(f".{os.getpid()}.{next(_NUMBERS)}.partial")
                 parts[path].write_bytes(content)
         yield parts
     finally:

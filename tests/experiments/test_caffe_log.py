@@ -106,6 +106,13 @@ def test_the_curve_is_a_picture(tmp_path):
     assert picture.shape == (675, 1200, 3) and picture.std() > 1
 
 
+def test_the_curve_does_not_take_the_place_of_the_log(tmp_path, capsys):
+    (tmp_path / "run.png").write_text(LOG)
+    assert learning_curve.main([str(tmp_path / "run.png")]) == 2
+    assert "the picture would take the place of the log" in capsys.readouterr().err
+    assert (tmp_path / "run.png").read_text() == LOG
+
+
 @pytest.mark.parametrize("module", [caffe_log, learning_curve])
 @pytest.mark.parametrize(
     ("name", "message"),
