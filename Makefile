@@ -128,6 +128,17 @@ $(STAMPS)/tests: $(STAMPS)/installed $(shell find tests/layers -type f 2>/dev/nu
 gradcheck: $(STAMPS)/tests ## gradient checks of our layers; with GPU=1 also everything that compares GPU and CPU
 	@$(BUILD)/caffe/bin/caffe_layers_test --gtest_filter='*Gradient*:*Jacobian*$(if $(WITH_CUDA),:*/2.*:*/3.*:*Cuda*)'
 
+# Emulated CUDA threads jump between stacks, which the address sanitizer does not know.
+SANITIZERS := -fsanitize=address,undefined -fno-omit-frame-pointer
+.PHONY: sanitize
+sanitize: $(STAMPS)/venv ## our C++ tests with the address and undefined-behaviour sanitizers, in build/sanitize (an hour)
+	@echo "== building the C++ tests with sanitizers"
+	@$(call logged,build_sanitize,cmake -S . -B build/sanitize -G Ninja -DCPU_ONLY=ON -DBUILD_PYCAFFE=OFF \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO='-O1 -g1' -DCMAKE_CXX_FLAGS='$(SANITIZERS)' && \
+	  cmake --build build/sanitize --target caffe_layers_test)
+	@$(call logged,sanitize,UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  build/sanitize/caffe/bin/caffe_layers_test --gtest_filter='-Cuda*:*OnHost*:*Exhaustive*')
+
 .PHONY: bench
 bench: $(STAMPS)/installed ## every block of the paper's networks: ours, stock Caffe, PyTorch if installed, a copy
 	@$(call logged,bench,$(BIN)/python benchmarks/bench_group_convolution.py)
