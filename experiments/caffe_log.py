@@ -83,11 +83,12 @@ def duration(text: str, written: datetime | None = None) -> float:
 
 @dataclass
 class _State:
-    """train, test: the iterations that lines without one belong to."""
+    """train, test: the iterations that lines without one belong to; interrupted: a test was, since the last start."""
 
     written: datetime
     train: int | None = None
     test: int | None = None
+    interrupted: bool = False
 
 
 def _seconds(stamp: str, written: datetime) -> float:
@@ -116,10 +117,12 @@ def _parse_message(text: str, log: CaffeLog, state: _State, stamp: str) -> None:
         state.test = int(match[1]) if match[2] == "0" else None
     elif match := _OUTPUT.match(text):
         _parse_output(match, log, state, stamp)
+    elif text == "Test interrupted.":  # by Ctrl-C, behind which Caffe says "Optimization Done." all the same
+        state.interrupted = True
     elif text == "Optimization Done.":
-        log.done = True
+        log.done = not state.interrupted
     elif _RESUME.match(text):
-        log.done = False
+        log.done = state.interrupted = False
         state.train = state.test = None
 
 

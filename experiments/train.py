@@ -68,15 +68,25 @@ def newest_snapshot(prefix: str) -> Path | None:
 
 
 def _complete(snapshot: Path) -> bool:
-    """Caffe writes the model, then the state, whose last field is current_step: a kill in between leaves less."""
-    state = pb.SolverState()
-    with file_errors("read", snapshot):
-        content = snapshot.read_bytes()
-    try:
-        state.ParseFromString(content)
-    except DecodeError:
+    """Caffe writes the model, then the state, whose last field is current_step: a kill in between leaves less.
+
+    The model may have been cut short later too, when a run that went on wrote this snapshot once more.
+    """
+    state = _parsed(pb.SolverState, snapshot)
+    if state is None or not state.HasField("current_step") or not Path(state.learned_net).exists():
         return False
-    return state.HasField("current_step") and Path(state.learned_net).exists()
+    model = _parsed(pb.NetParameter, Path(state.learned_net))
+    return model is not None and len(model.layer) > 0
+
+
+def _parsed(kind, path: Path):
+    """The message in a file; None if it ends too early."""
+    with file_errors("read", path):
+        content = path.read_bytes()
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        return None
 
 
 def caffe_binary() -> str:
@@ -96,7 +106,7 @@ class Training:
     def __init__(self, solver: Path, log: Path, gpu: str | None = None, threads: int | None = None, label: str = ""):
         self.solver, self.log, self.label = solver, log, label
         self.options = [f"--gpu={gpu}"] if gpu else []
-        self.environment = {**os.environ, "GLOG_logtostderr": "1"}
+        self.environment = {**os.environ, "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
         if threads:
             self.environment["OMP_NUM_THREADS"] = str(threads)
         self._process: subprocess.Popen | None = None
@@ -124,7 +134,10 @@ class Training:
             raise TrainingError(f"caffe: {progress.fatal or killed} (full log: {self.log})")
         if progress.stopped:
             raise Stopped(f"stopped at a snapshot; the same command goes on from there (full log: {self.log})")
-        return read_log(self.log)
+        log = read_log(self.log)
+        if not log.done:
+            raise TrainingError(f"caffe ended, but its log has no 'Optimization Done.' (full log: {self.log})")
+        return log
 
     def stop(self) -> None:
         """Caffe makes a snapshot and stops, if it is running; else it does not start."""
@@ -164,18 +177,11 @@ class Training:
         if self._stopping:
             self.stop()
         with self._process:  # where the log cannot be written, nobody listens to caffe any more, and it ends
-            while line := self._next_line():
+            for line in self._process.stdout:
                 log.write(line)
                 log.flush()
                 progress.show(line)
         return self._process.returncode
-
-    def _next_line(self) -> str:
-        while True:
-            try:
-                return self._process.stdout.readline()
-            except KeyboardInterrupt:  # caffe got it too: it makes a snapshot and stops
-                print("stopping at a snapshot ...")
 
 
 def _cut(log, whole: bool) -> None:
@@ -212,7 +218,7 @@ class Progress:
             self.accuracy = f"  test accuracy {100 * float(match[2]):.2f} %"
         elif match := self._FATAL.match(line):
             self.fatal = match[1]
-        elif "Optimization stopped early." in line:
+        elif "Optimization stopped early." in line or "Test interrupted." in line:
             self.stopped = True
 
     def _time_left(self, iteration: int) -> str:
@@ -229,8 +235,16 @@ def main() -> int:
     parser.add_argument("--log", type=Path, help="(beside the solver: train.log)")
     parser.add_argument("--gpu", help="as for `caffe train`: 0, or 0,1, or all")
     args = parser.parse_args()
+    training = Training(args.solver, args.log or args.solver.with_name("train.log"), args.gpu)
+
+    def stop(signal_number, frame):  # no exception: it could come between any two steps, and lose a line of the log
+        os.write(sys.stdout.fileno(), b"stopping at a snapshot ...\n")
+        training.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
-        log = Training(args.solver, args.log or args.solver.with_name("train.log"), args.gpu).run()
+        log = training.run()
     except (Invalid, TrainingError) as error:
         sys.exit(f"error: {error}")
     if log.final_test_accuracy is not None:

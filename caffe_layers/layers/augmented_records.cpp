@@ -1,6 +1,7 @@
 #include "caffe_layers/augmented_records.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 namespace caffe {
@@ -89,25 +90,23 @@ void AugmentedRecords<Dtype>::SetUpNormalization(int channels) {
   };
   for (int c = 0; c < channels; ++c) {
     const float deviation = value("std", param_.std(), c, 1);
-    Require(deviation > 0, "std is " + to_string(deviation) + "; it must be above 0");
-    normalization_.emplace_back(value("mean", param_.mean(), c, 0), deviation,
-                                param_.pad_mode() == AugmentedDataParameter::BLACK);
+    Require(deviation > 0 && std::isfinite(deviation), "std is " + to_string(deviation) + "; it must be above 0");
+    const float mean = value("mean", param_.mean(), c, 0);
+    Require(std::isfinite(mean), "mean is " + to_string(mean) + "; it must be a number");
+    normalization_.emplace_back(mean, deviation, param_.pad_mode() == AugmentedDataParameter::BLACK);
   }
 }
 
 template <typename Dtype>
 void AugmentedRecords<Dtype>::SetUpSize() {
   Buffers buffers;
-  if (range_.crop == 0) {
-    ForRecord(records_, 0, [&] {
-      records_.Read(0, &buffers.datum);
-      buffers.image.Read(buffers.datum, channels());
-    });
-    height_ = buffers.image.height();
-    width_ = buffers.image.width();
-  } else {
-    height_ = width_ = range_.crop;
-  }
+  ForRecord(records_, 0, [&] {
+    records_.Read(0, &buffers.datum);
+    buffers.image.Read(buffers.datum, channels());
+    height_ = range_.crop > 0 ? range_.crop : buffers.image.height();
+    width_ = range_.crop > 0 ? range_.crop : buffers.image.width();
+    Choose(0, 0, buffers.image.height(), buffers.image.width());  // before memory for a crop that is too large is taken
+  });
   // Reading one now tells about a record or crop_size that cannot be before the training starts.
   std::vector<Dtype> image(static_cast<size_t>(channels()) * height_ * width_);
   Read(0, &buffers, image.data());

@@ -1,5 +1,6 @@
 #include "caffe_layers/datum_image.hpp"
 
+#include <algorithm>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
@@ -47,7 +48,7 @@ void DatumImage::ReadRaw(const Datum& datum, int channels) {
   const bool floats = datum.float_data_size() > 0;
   const size_t size = floats ? datum.float_data_size() : datum.data().size();
   const int planes = datum.channels(), height = datum.height(), width = datum.width();
-  if (size == 0 || size != size_t(planes) * height * width) {
+  if (std::min({planes, height, width}) < 1 || size != size_t(planes) * height * width) {
     throw std::runtime_error("has " + std::to_string(size) + " values, which is not channels x height x width = " +
                              std::to_string(planes) + " x " + std::to_string(height) + " x " + std::to_string(width));
   }

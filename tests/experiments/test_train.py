@@ -1,6 +1,7 @@
 """train.py around the real `caffe train`: log, resuming, errors."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_a_log_is_gone_on_with_from_its_last_whole_line(tmp_path, monkeypatch, b
     """A program that prints stands for Caffe; it does not print UTF-8."""
     (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=10))
     (tmp_path / "train.log").write_bytes(before.encode("latin-1"))
-    (tmp_path / "caffe").write_text("#!/bin/sh\nprintf '\\351\\n'\n")
+    done = "I20261128 00:00:00.000000 1 solver.cpp:1] Optimization Done."
+    (tmp_path / "caffe").write_text(f"#!/bin/sh\nprintf '{done}\\n\\351\\n'\n")
     (tmp_path / "caffe").chmod(0o755)
     monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
     monkeypatch.setattr(train, "newest_snapshot", lambda prefix: tmp_path / "net.solverstate")
@@ -162,6 +164,37 @@ def test_a_stop_before_caffe_catches_signals_is_no_failure(tmp_path, monkeypatch
     monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
     with pytest.raises(Stopped, match="stopped with no new snapshot; the same command goes on"):
         Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+
+
+def test_ctrl_c_makes_a_snapshot_however_often_it_comes(run, tmp_path):
+    run(20)
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(SOLVER.format(folder=tmp_path, max_iter=10**9).replace("snapshot: 20", "snapshot: 1000000"))
+    command = [sys.executable, ROOT / "experiments/train.py", solver]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        while "iteration" not in training.stdout.readline():
+            pass
+        for _ in range(5):
+            training.send_signal(signal.SIGINT)
+        output, errors = training.communicate(timeout=60)
+    assert training.returncode == 1 and "stopping at a snapshot ..." in output
+    assert errors.count("\n") == 1 and "stopped at a snapshot; the same command goes on from there" in errors
+    stopped_at = read_log(tmp_path / "train.log").smoothed_loss[-1][0]
+    assert int(newest_snapshot(f"{tmp_path}/net").stem.rpartition("_")[2]) >= stopped_at > 20
+
+
+def test_a_stop_in_the_last_test_is_a_stop(tmp_path, monkeypatch):
+    """As Caffe logs it: "Optimization Done." comes nevertheless."""
+    lines = ["Iteration 40, Testing net (#0)", "Test interrupted.", "Optimization Done."]
+    stamped = "".join(f"I20261128 00:00:00.000000 1 solver.cpp:1] {line}\n" for line in lines)
+    (tmp_path / "caffe").write_text(f"#!/bin/sh\ncat <<'END'\n{stamped}END\n")
+    (tmp_path / "caffe").chmod(0o755)
+    monkeypatch.setattr(train, "caffe_binary", lambda: str(tmp_path / "caffe"))
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(SOLVER.format(folder=tmp_path, max_iter=40))
+    with pytest.raises(Stopped, match="stopped at a snapshot"):
+        Training(tmp_path / "solver.prototxt", tmp_path / "train.log").run()
+    assert not read_log(tmp_path / "train.log").done
 
 
 def test_a_queue_that_is_stopped_while_a_run_is_prepared_stops_it_too():
@@ -193,11 +226,15 @@ def test_a_run_that_fails_in_a_way_of_its_own_is_named(capsys):
 def test_the_newest_snapshot_is_that_of_the_highest_iteration(tmp_path):
     assert newest_snapshot(str(tmp_path / "net")) is None
     model = tmp_path / "net.caffemodel"
-    model.touch()
+    content = pb.NetParameter(layer=[pb.LayerParameter(name="fc", type="InnerProduct")]).SerializeToString()
+    model.write_bytes(content)
     for name in ("net_iter_900.solverstate", "net_iter_1000.solverstate", "other_iter_2000.solverstate"):
         state = pb.SolverState(iter=1, learned_net=str(model), current_step=0)
         (tmp_path / name).write_bytes(state.SerializeToString())
     assert newest_snapshot(str(tmp_path / "net")).name == "net_iter_1000.solverstate"
+    for cut in (content[:-1], b""):  # by a kill while the same snapshot was written once more
+        model.write_bytes(cut)
+        assert newest_snapshot(str(tmp_path / "net")) is None
     model.unlink()
     assert newest_snapshot(str(tmp_path / "net")) is None  # without its model it is of no use
     assert Path(caffe_binary()).exists()

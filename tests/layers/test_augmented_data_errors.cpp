@@ -52,6 +52,8 @@ TEST_F(AugmentedDataErrorsTest, Fields) {
   EXPECT_DEATH(Run(good_, "batch_size: 1 mean: 1 mean: 2"), "mean has 2 values for images of 3 channels");
   EXPECT_DEATH(Run(good_, "batch_size: 1 std: 1 std: 2 std: 3 std: 4"), "std has 4 values for images of 3 channels");
   EXPECT_DEATH(Run(good_, "batch_size: 1 std: 0"), "std is 0.*above 0");
+  EXPECT_DEATH(Run(good_, "batch_size: 1 std: inf"), "std is inf");
+  EXPECT_DEATH(Run(good_, "batch_size: 1 mean: nan"), "mean is nan; it must be a number");
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 4 min_scale: 9 max_scale: 8"), "min_scale is 9 and max_scale 8");
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 4 max_scale: 8"), "min_scale is 0 and max_scale 8");
   EXPECT_DEATH(Run(good_, "batch_size: 1 pad: 4"), "crop_size is missing");
@@ -67,6 +69,8 @@ TEST_F(AugmentedDataErrorsTest, CropLargerThanTheImage) {
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 13 pad: 2"), "8 x 8, with pad 2 smaller than crop_size 13");
   EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 9 pad: 2", caffe::TEST),
                "8 x 8, with pad 0 smaller than crop_size 9");
+  // Such a crop would take 50 GB.
+  EXPECT_DEATH(Run(good_, "batch_size: 1 crop_size: 65535"), "8 x 8, with pad 0 smaller than crop_size 65535");
 }
 
 // Bad records are met by a worker thread; the message comes out of Forward.
@@ -79,6 +83,10 @@ TEST_F(AugmentedDataErrorsTest, Records) {
                "record 3 .key 00000003. .* is 4 x 4, with pad 1 smaller than crop_size 8");
   EXPECT_DEATH(Run(WithBadRecord(bytes(raw_datum(2, 8, 8, 0, zero))), "batch_size: 1"),
                "record 3 .* has 2 channels where the layer has 3");
+  caffe::Datum negative = raw_datum(3, 8, 8, 0, zero);
+  negative.set_height(-8);
+  negative.set_width(-8);
+  EXPECT_DEATH(Run(WithBadRecord(bytes(negative)), "batch_size: 1"), "record 3 .* has 192 values.*3 x -8 x -8");
   datum.mutable_data()->resize(100);
   EXPECT_DEATH(Run(WithBadRecord(bytes(datum)), "batch_size: 1"), "record 3 .* has 100 values.*3 x 8 x 9");
   EXPECT_DEATH(Run(WithBadRecord("nonsense"), "batch_size: 1"), "record 3 .* is not a Datum .8 bytes.");
