@@ -23,6 +23,7 @@ _LOSS = re.compile(rf"^Iteration (\d+)(?: \(.*\))?, loss = {_NUMBER}$")
 _RATE = re.compile(rf"^Iteration (\d+), lr = {_NUMBER}$")
 _TEST = re.compile(r"^Iteration (\d+), Testing net \(#(\d+)\)$")
 _OUTPUT = re.compile(rf"^ +(Train|Test) net output #\d+: (\S+) = {_NUMBER}(?: .*)?$")
+_STOPPED = {"Optimization stopped early.", "Test interrupted."}  # "Optimization Done." comes behind them all the same
 _RESUME = re.compile(r"^Restoring previous solver status from |^Resuming from ")
 
 
@@ -83,12 +84,12 @@ def duration(text: str, written: datetime | None = None) -> float:
 
 @dataclass
 class _State:
-    """train, test: the iterations that lines without one belong to; interrupted: a test was, since the last start."""
+    """train, test: the iterations that lines without one belong to; stopped: by a signal, since the last start."""
 
     written: datetime
     train: int | None = None
     test: int | None = None
-    interrupted: bool = False
+    stopped: bool = False
 
 
 def _seconds(stamp: str, written: datetime) -> float:
@@ -117,12 +118,12 @@ def _parse_message(text: str, log: CaffeLog, state: _State, stamp: str) -> None:
         state.test = int(match[1]) if match[2] == "0" else None
     elif match := _OUTPUT.match(text):
         _parse_output(match, log, state, stamp)
-    elif text == "Test interrupted.":  # by Ctrl-C, behind which Caffe says "Optimization Done." all the same
-        state.interrupted = True
+    elif text in _STOPPED:
+        state.stopped = True
     elif text == "Optimization Done.":
-        log.done = not state.interrupted
+        log.done = not state.stopped
     elif _RESUME.match(text):
-        log.done = state.interrupted = False
+        log.done = state.stopped = False
         state.train = state.test = None
 
 

@@ -132,11 +132,9 @@ class Training:
         if status != 0:
             killed = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             raise TrainingError(f"caffe: {progress.fatal or killed} (full log: {self.log})")
-        if progress.stopped:
-            raise Stopped(f"stopped at a snapshot; the same command goes on from there (full log: {self.log})")
         log = read_log(self.log)
         if not log.done:
-            raise TrainingError(f"caffe ended, but its log has no 'Optimization Done.' (full log: {self.log})")
+            raise Stopped(f"stopped at a snapshot; the same command goes on from there (full log: {self.log})")
         return log
 
     def stop(self) -> None:
@@ -202,7 +200,6 @@ class Progress:
         self.start: tuple[float, int] | None = None
         self.accuracy = ""
         self.fatal = ""
-        self.stopped = False
 
     def show(self, line: str) -> None:
         if match := self._LOSS.search(line):
@@ -218,8 +215,6 @@ class Progress:
             self.accuracy = f"  test accuracy {100 * float(match[2]):.2f} %"
         elif match := self._FATAL.match(line):
             self.fatal = match[1]
-        elif "Optimization stopped early." in line or "Test interrupted." in line:
-            self.stopped = True
 
     def _time_left(self, iteration: int) -> str:
         begun, first = self.start

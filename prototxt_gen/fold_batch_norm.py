@@ -125,12 +125,11 @@ def _fold_into(convolution, scale: np.ndarray, shift: np.ndarray):
 def _rename_parts(graph: Graph, i: int, new: str):
     """What to_stock made of the same FusedBatchNorm as BatchNorm i, X_bn/add and X_bn/relu, belongs to the convolution
     now."""
-    old, _, part = graph.layers[i].name.rpartition("/")
+    old, _, kind = graph.layers[i].name.rpartition("/")
+    names = {f"{old}/{part}": f"{new}/{part}" for part in ("add", "relu")} if kind == "norm" else {}
     for j, layer in enumerate(graph.layers):
-        if part == "norm" and layer.name in (f"{old}/add", f"{old}/relu"):
-            name = f"{new}/{layer.name.rpartition('/')[2]}"
-            if not graph.has_name(name, [j]):
-                layer.name = name
+        if layer.name in names and not graph.has_name(names[layer.name], [j]):
+            layer.name = names[layer.name]
 
 
 @command

@@ -41,6 +41,13 @@ class Graph:
     def has_blob(self, name: str) -> bool:
         return any(name in layer.bottom or name in layer.top for layer in self.layers)
 
+    def new_blob(self, name: str, part: str) -> str:
+        """name/part, for layer `name`. Raises Invalid where there is such a blob."""
+        blob = f"{name}/{part}"
+        if self.has_blob(blob):
+            raise Invalid(f"layer '{name}' needs a blob '{blob}', but there is another one: rename it")
+        return blob
+
     def has_name(self, name: str, chain: list[int]) -> bool:
         """True if a layer outside the chain that can meet it has this name: Caffe takes weights by names."""
         return any(
@@ -58,12 +65,11 @@ class Graph:
             _replace(self.layers[reader].bottom, blob, new)
 
     def rename_input(self, i: int):
-        """Layer X's first bottom becomes X/in. Raises Invalid where there is such a blob."""
+        """Layer X's first bottom becomes X/in. Raises Invalid where there is another such blob."""
         layer = self.layers[i]
-        old, new = layer.bottom[0], f"{layer.name}/in"
-        if old != new and self.has_blob(new):
-            raise Invalid(f"layer '{layer.name}' is to read a blob '{new}', but there is another one: rename it")
-        self.rename(self.writers[i][old], old, new)
+        blob = layer.bottom[0]
+        if blob != f"{layer.name}/in":
+            self.rename(self.writers[i][blob], blob, self.new_blob(layer.name, "in"))
 
 
 def _replace(names, old: str, new: str):

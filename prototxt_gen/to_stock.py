@@ -64,7 +64,7 @@ def _scaled_blob(graph: Graph, i: int) -> str:
     if layer.bottom[0] == layer.top[0] or (out_of_place and _is_spent(graph, i)):
         graph.rename_input(i)
         return layer.bottom[0]
-    return _new_blob(graph, layer.name, "scale")
+    return graph.new_blob(layer.name, "scale")
 
 
 def _is_spent(graph: Graph, i: int) -> bool:
@@ -76,13 +76,6 @@ def _is_spent(graph: Graph, i: int) -> bool:
     layer = graph.layers[writer]
     relu = layer.fused_group_convolution_param.relu
     return layer.type in ("Convolution", "FusedGroupConvolution") and not relu
-
-
-def _new_blob(graph: Graph, name: str, part: str) -> str:
-    blob = f"{name}/{part}"
-    if graph.has_blob(blob):
-        raise Invalid(f"layer '{name}' needs a blob '{blob}', but there is another one: rename it")
-    return blob
 
 
 class _Expansion:
@@ -141,7 +134,7 @@ def _expand_convolutions(expansion: _Expansion):
     bottom = fused.bottom[0]
     for part, message in parts:
         last = part == parts[-1][0] and len(fused.bottom) == 1
-        top = fused.top[0] if last else _new_blob(expansion.graph, fused.name, part)
+        top = fused.top[0] if last else expansion.graph.new_blob(fused.name, part)
         if part.startswith("conv"):
             name = part if len(parts) > 1 else ""
             layer = expansion.add(name, "Convolution", [bottom], top, 1 + message.bias_term)

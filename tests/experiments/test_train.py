@@ -183,9 +183,10 @@ def test_ctrl_c_makes_a_snapshot_however_often_it_comes(run, tmp_path):
     assert int(newest_snapshot(f"{tmp_path}/net").stem.rpartition("_")[2]) >= stopped_at > 20
 
 
-def test_a_stop_in_the_last_test_is_a_stop(tmp_path, monkeypatch):
+@pytest.mark.parametrize("said", ["Test interrupted.", "Optimization stopped early."])
+def test_a_stop_is_a_stop_in_a_test_too(tmp_path, monkeypatch, said):
     """As Caffe logs it: "Optimization Done." comes nevertheless."""
-    lines = ["Iteration 40, Testing net (#0)", "Test interrupted.", "Optimization Done."]
+    lines = ["Iteration 40, Testing net (#0)", said, "Optimization Done."]
     stamped = "".join(f"I20261128 00:00:00.000000 1 solver.cpp:1] {line}\n" for line in lines)
     (tmp_path / "caffe").write_text(f"#!/bin/sh\ncat <<'END'\n{stamped}END\n")
     (tmp_path / "caffe").chmod(0o755)

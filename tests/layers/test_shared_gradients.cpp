@@ -37,6 +37,11 @@ class SharedGradientsTest : public MultiDeviceTest<TypeParam> {
            "} ";
   }
 
+  /// A batch norm of z, without a ReLU, and a residual.
+  static string Norm(const string& residual, const string& more = "") {
+    return "layer { name: 'b' type: 'FusedBatchNorm' bottom: 'z' bottom: '" + residual + "' top: 'y' " + more + "} ";
+  }
+
   /// A pass in which the gradients of `tops` are 1.
   static void Pass(Net<Dtype>* net, const vector<string>& tops) {
     net->Forward();
@@ -58,8 +63,7 @@ TYPED_TEST(SharedGradientsTest, OfALayerThatSharesItsBottoms) {
   SKIP_WITHOUT_DEVICE();
   const string reshape = this->Layer("Reshape", "q", "x", "reshape_param { shape { dim: [0, 0, 0, 0] } } ");
   const auto convolution = this->MakeNet(reshape + this->Convolution("x") + this->Layer("Power", "skip", "p"));
-  const auto norm =
-      this->MakeNet(reshape + "layer { name: 'b' type: 'FusedBatchNorm' bottom: 'z' bottom: 'x' top: 'y' }");
+  const auto norm = this->MakeNet(reshape + this->Norm("x"));
   for (int pass = 0; pass < 3; ++pass) {
     this->Pass(convolution.get(), {"y", "p"});
     this->ExpectAll(5, *convolution->blob_by_name("q"), "bottom of the convolution");
@@ -70,9 +74,9 @@ TYPED_TEST(SharedGradientsTest, OfALayerThatSharesItsBottoms) {
 
 TYPED_TEST(SharedGradientsTest, OfAParameter) {
   SKIP_WITHOUT_DEVICE();
-  const auto net = this->MakeNet(
-      "layer { name: 'w' type: 'Parameter' top: 'w' parameter_param { shape { dim: [2, 4, 3, 3] } } } "
-      "layer { name: 'b' type: 'FusedBatchNorm' bottom: 'z' bottom: 'w' top: 'y' }");
+  const auto net =
+      this->MakeNet("layer { name: 'w' type: 'Parameter' top: 'w' parameter_param { shape { dim: [2, 4, 3, 3] } } }" +
+                    this->Norm("w"));
   for (int pass = 0; pass < 3; ++pass) {
     net->ClearParamDiffs();
     this->Pass(net.get(), {"y"});
@@ -94,16 +98,15 @@ TYPED_TEST(SharedGradientsTest, OfASecondTopThatNobodyReads) {
 // A top's loss weight is its gradient, written once.
 TYPED_TEST(SharedGradientsTest, OfALoss) {
   SKIP_WITHOUT_DEVICE();
+  typedef typename TypeParam::Dtype Dtype;
   const auto convolution = this->MakeNet(this->Convolution("q", "loss_weight: 0 loss_weight: 2"));
-  const auto norm =
-      this->MakeNet(this->Layer("ReLU", "q", "q") +
-                    "layer { name: 'b' type: 'FusedBatchNorm' bottom: 'z' bottom: 'q' top: 'y' loss_weight: 2 }");
+  const auto norm = this->MakeNet(this->Layer("ReLU", "q", "q") + this->Norm("q", "loss_weight: 2 "));
   for (int pass = 0; pass < 3; ++pass) {
     this->Pass(convolution.get(), {"y"});
     this->ExpectAll(6, *convolution->blob_by_name("q"), "bottom of the convolution");
     this->ExpectAll(2, *convolution->blob_by_name("skip"), "loss weight");
-    Blob<typename TypeParam::Dtype>& q = *norm->blob_by_name("q");
-    caffe_set(q.count(), typename TypeParam::Dtype(pass == 0 ? -1 : 1), q.mutable_cpu_data());
+    Blob<Dtype>& q = *norm->blob_by_name("q");
+    caffe_set(q.count(), Dtype(pass == 0 ? -1 : 1), q.mutable_cpu_data());
     this->Pass(norm.get(), {});
     this->ExpectAll(pass == 0 ? 0 : 2, q, "residual behind a ReLU");
     this->ExpectAll(2, *norm->blob_by_name("y"), "loss weight");

@@ -1,15 +1,10 @@
 """Folding batch norm, and ONNX: outputs of every architecture in Caffe, before and after, and in ONNX Runtime."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from google.protobuf import text_format
+from trained_nets import caffe_outputs, parse, trained
 
 from prototxt_gen.architecture import Options
 from prototxt_gen.architectures import ARCHITECTURES
@@ -28,28 +23,6 @@ WIDTHS = dict.fromkeys(ARCHITECTURES, 16) | {"xception": 11, "igcv2star": 24, "i
 CASES = [(arch, engine) for arch in WIDTHS for engine in ("fused", "stock")]
 
 
-def parse(text: str) -> "pb.NetParameter":
-    return text_format.Parse(text, pb.NetParameter())
-
-
-def trained(net):
-    """The net with blobs as after training: weights that keep values near 1, statistics and scales all different."""
-    rng, result = np.random.default_rng(0), pb.NetParameter()
-    result.CopyFrom(net)
-    shapes = {layer.name: layer.blobs for layer in count_net(net).layers}
-    for layer in result.layer:
-        if layer.type == "AugmentedData":
-            continue
-        arrays = [rng.standard_normal(shape) * (2 / np.prod(shape[1:] or 50)) ** 0.5 for shape in shapes[layer.name]]
-        if layer.type.endswith("BatchNorm"):
-            arrays[1], arrays[2] = rng.uniform(3, 9, arrays[1].shape), np.array([3.0])
-        if layer.type in ("Scale", "FusedBatchNorm"):
-            arrays[-2] = rng.uniform(0.5, 1.5, arrays[-2].shape)
-        for array in arrays:
-            layer.blobs.add(shape=pb.BlobShape(dim=array.shape), data=array.astype(np.float32).ravel().tolist())
-    return result
-
-
 def nets(arch: str, engine: str):
     texts = build(Experiment(arch, Options(width=WIDTHS[arch], depth=14), engine=engine)).texts
     return trained(parse(texts["deploy.prototxt"])), parse(texts["train_val.prototxt"])
@@ -58,22 +31,11 @@ def nets(arch: str, engine: str):
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """images, and by case and "plain" or "folded": the net's scores and probabilities in Caffe."""
-    folder = tmp_path_factory.mktemp("nets")
-    images = np.random.default_rng(1).standard_normal((3, 3, 32, 32)).astype(np.float32)
-    np.save(folder / "images.npy", images)
-    folders = {}
+    images, found = np.random.default_rng(1).standard_normal((3, 3, 32, 32)), {}
     for case in CASES:
         plain = nets(*case)[0]
-        for name, net in (("plain", plain), ("folded", fold(plain))):
-            folders[case, name] = folder / "_".join((*case, name))
-            folders[case, name].mkdir()
-            write_files(net_files(net, folders[case, name] / "net.prototxt", folders[case, name] / "net.caffemodel"))
-    command = [sys.executable, Path(__file__).with_name("net_outputs.py"), folder / "images.npy", folder / "out.npz"]
-    quiet = {**os.environ, "GLOG_minloglevel": "2"}
-    done = subprocess.run([*command, *folders.values()], env=quiet, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = np.load(folder / "out.npz")
-    return images, {key: (found[str(path)], found[f"{path}/prob"]) for key, path in folders.items()}
+        found |= {(case, "plain"): plain, (case, "folded"): fold(plain)}
+    return images.astype(np.float32), caffe_outputs(tmp_path_factory.mktemp("nets"), images, found)
 
 
 @pytest.mark.parametrize("arch,engine", CASES)

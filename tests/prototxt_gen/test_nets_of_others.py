@@ -1,23 +1,17 @@
 """Converting, folding and exporting nets that others wrote: names stay distinct, and Caffe computes the same."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnxruntime
 import pytest
-from test_inference import parse, trained
+from trained_nets import caffe_outputs, parse, trained
 
 from prototxt_gen.command_line import Invalid
 from prototxt_gen.complexity import known_counts
-from prototxt_gen.files import write_files
 from prototxt_gen.fold_batch_norm import fold
 from prototxt_gen.to_fused import to_fused
 from prototxt_gen.to_onnx import to_onnx
 from prototxt_gen.to_stock import to_stock
-from prototxt_gen.weights import blob_shape, net_files, with_blobs
+from prototxt_gen.weights import blob_shape, with_blobs
 
 INPUT = 'layer { name: "input" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 8 dim: 8 } } }\n'
 
@@ -68,21 +62,12 @@ NETS = {
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
     """images, and by net and "plain", "fused" or "folded": blob fc in Caffe."""
-    folder, folders = tmp_path_factory.mktemp("nets"), {}
-    images = np.random.default_rng(1).standard_normal((2, 4, 8, 8)).astype(np.float32)
-    np.save(folder / "images.npy", images)
-    for number, (case, text) in enumerate(NETS.items()):
+    images, nets = np.random.default_rng(1).standard_normal((2, 4, 8, 8)), {}
+    for case, text in NETS.items():
         plain = trained(parse(text + layer("Softmax", "prob", "fc", "prob")))
-        for name, net in (("plain", plain), ("fused", to_fused(plain)), ("folded", fold(plain))):
-            folders[case, name] = folder / f"{number}_{name}"
-            folders[case, name].mkdir()
-            write_files(net_files(net, folders[case, name] / "net.prototxt", folders[case, name] / "net.caffemodel"))
-    command = [sys.executable, Path(__file__).with_name("net_outputs.py"), folder / "images.npy", folder / "out.npz"]
-    quiet = {**os.environ, "GLOG_minloglevel": "2"}
-    done = subprocess.run([*command, *folders.values()], env=quiet, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = np.load(folder / "out.npz")
-    return images, {key: found[str(path)] for key, path in folders.items()}
+        nets |= {(case, "plain"): plain, (case, "fused"): to_fused(plain), (case, "folded"): fold(plain)}
+    found = caffe_outputs(tmp_path_factory.mktemp("nets"), images, nets)
+    return images.astype(np.float32), {key: scores for key, (scores, _) in found.items()}
 
 
 @pytest.mark.parametrize("case", NETS)

@@ -73,6 +73,7 @@ class FusedBatchNormLayer : public Layer<Dtype> {
   void LoadGlobalStatistics();
   void UpdateMovingAverage();
 
+  /// Ends with a message unless x is N x C [x ...] and not empty.
   void CheckBottom(const Blob<Dtype>& x) const;
   /// x; in place it moves to input_, and y gets other memory.
   const Blob<Dtype>& KeepInput(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
